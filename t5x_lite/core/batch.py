@@ -1,0 +1,56 @@
+"""What each key of a batch means: the only contract between data and models.
+
+A batch is a `dict[str, array]`. Every array is `[batch, length]`; ids, positions and segment ids are int32, loss weights
+float32. The names are T5X's. Each side (`encoder_`, `decoder_`) has the same keys, and a model has one side or both:
+
+    {side}_input_tokens    what the stack reads (decoder: the targets shifted right, 0 at the start of every example)
+    {side}_target_tokens   what it is asked to predict, position by position
+    {side}_loss_weights    weight of each target in the loss; 0.0 where there is nothing to predict
+    {side}_segment_ids     which example of a packed row a position belongs to: 1, 2, ...; 0 is padding
+    {side}_positions       index of the position inside its own example, from 0
+
+Masks are made of segment ids, never of token ids: RoBERTa's padding is id 1, and T5's decoder starts with the padding id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+Batch = Mapping[str, Any]
+
+ENCODER = 'encoder'
+DECODER = 'decoder'
+
+INPUT_TOKENS = 'input_tokens'
+TARGET_TOKENS = 'target_tokens'
+LOSS_WEIGHTS = 'loss_weights'
+SEGMENT_IDS = 'segment_ids'
+POSITIONS = 'positions'
+
+
+def key(side: str, name: str) -> str:
+  """The batch key of one side, such as `decoder_segment_ids`."""
+  return f'{side}_{name}'
+
+
+def predicting_side(batch: Batch) -> str:
+  """The side whose targets are predicted: the decoder where there is one, else the encoder."""
+  for side in (DECODER, ENCODER):
+    if key(side, TARGET_TOKENS) in batch:
+      return side
+  raise KeyError(f'no target tokens in a batch of {sorted(batch)}')
+
+
+def targets(batch: Batch) -> tuple[Any, Any]:
+  """`(target tokens int32 [B, L], loss weights float32 [B, L])` of the predicting side."""
+  side = predicting_side(batch)
+  return batch[key(side, TARGET_TOKENS)], batch[key(side, LOSS_WEIGHTS)]
+
+
+def zeros(spec: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
+  """A batch of zeros of the given shapes, to initialise or trace a model with."""
+  return {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in spec.items()}

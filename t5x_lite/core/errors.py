@@ -1,0 +1,25 @@
+"""Errors that are the user's to mend: one line that says what came, what was expected and what comes nearest."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(ValueError):
+  """Bad input. The entry points print its one line and exit with code 2; everything else is a bug and keeps its traceback."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+  """The member of `known` most like `name`, or None if none is close."""
+  found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+  return found[0] if found else None
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+  """`unknown task 'c5_en': did you mean 'c4_en'?`, or the whole list where nothing is close."""
+  names = sorted(known)
+  match = nearest(name, names)
+  if match is not None:
+    return UsageError(f'unknown {kind} {name!r}: did you mean {match!r}?')
+  return UsageError(f'unknown {kind} {name!r}: expected one of {", ".join(names) or "(none exist)"}')

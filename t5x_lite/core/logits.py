@@ -1,0 +1,28 @@
+"""Logits as two factors, so that the full `[B, L, V]` array need never exist."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+
+@struct.dataclass
+class FactoredLogits:
+  """`logits = hidden @ kernel (+ bias)`, not multiplied out.
+
+  Attributes:
+    hidden: activations `[B, L, D]`, already scaled where the model scales them (T5 1.0: by 1/sqrt(D)).
+    kernel: the output projection `[V, D]` (rows are tokens, as in an embedding table), float32.
+    bias: `[V]` float32, or None.
+  """
+
+  hidden: jax.Array
+  kernel: jax.Array
+  bias: jax.Array | None = None
+
+  def logits(self) -> jax.Array:
+    """float32 logits `[B, L, V]`; the product takes the dtype of `hidden` and accumulates in float32."""
+    kernel = self.kernel.astype(self.hidden.dtype)
+    out = jnp.einsum('bld,vd->blv', self.hidden, kernel, preferred_element_type=jnp.float32)
+    return out if self.bias is None else out + self.bias.astype(jnp.float32)

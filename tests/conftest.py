@@ -1,0 +1,21 @@
+"""Eight CPU devices and strict dtype promotion for every test; a cache folder that no test shares with the user."""
+
+import os
+import pathlib
+
+import pytest
+
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+import jax
+
+jax.config.update('jax_num_cpu_devices', 8)
+jax.config.update('jax_numpy_dtype_promotion', 'strict')
+
+
+@pytest.fixture(scope='session', autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """One cache for the whole session, so that the embedded corpus is built once."""
+  folder = tmp_path_factory.mktemp('cache')
+  os.environ['T5X_LITE_CACHE'] = str(folder)
+  return folder
