@@ -1,0 +1,1 @@
+"""Turning next-token logits into sequences; knows callables and caches, not models."""

@@ -1,0 +1,140 @@
+"""Multi-head attention: one function for every model, and the module that projects into and out of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from t5x_lite.core import axes
+from t5x_lite.nn.cache import KVCache
+from t5x_lite.nn.linear import Dense, Initializer, fan_in_init
+
+_HEADS = (axes.ACT_BATCH, axes.ACT_LENGTH, axes.ACT_HEADS, axes.ACT_KV)
+
+
+def dot_product_attention(
+  query: jax.Array,
+  key: jax.Array,
+  value: jax.Array,
+  *,
+  bias: jax.Array | None = None,
+  mask: jax.Array | None = None,
+  scale: float = 1.0,
+  dropout_rate: float = 0.0,
+  dropout_key: jax.Array | None = None,
+) -> jax.Array:
+  """Softmax attention with float32 logits and softmax (Vaswani et al. 2017, sec. 3.2.1).
+
+  A row with nothing to attend to returns a mean of the values: the loss must not count it.
+
+  Args:
+    query: `[B, T, N, H]`.
+    key: `[B, S, N, H]`.
+    value: `[B, S, N, H]`.
+    bias: added to the logits, broadcastable to `[B, N, T, S]`.
+    mask: bool, True where visible, broadcastable to `[B, N, T, S]`.
+    scale: factor on the logits before the bias; 1.0 in T5, 1/sqrt(H) elsewhere.
+    dropout_rate: dropout on the attention weights, one mask for all queries of a row and head (T5X).
+    dropout_key: key for it; None turns it off.
+
+  Returns:
+    `[B, T, N, H]` in the dtype of `query`.
+  """
+  if dropout_key is None or dropout_rate == 0.0:
+    # Chooses a fused kernel where the platform has one that fits. Its own code promotes bfloat16 to float32 implicitly.
+    with jax.numpy_dtype_promotion('standard'):
+      return jax.nn.dot_product_attention(query, key, value, bias=bias, mask=mask, scale=scale)
+  weights = attention_weights(query, key, bias=bias, mask=mask, scale=scale)
+  batch, heads, _, keys = weights.shape
+  keep = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, (batch, heads, 1, keys))
+  weights = jnp.where(keep, weights / (1.0 - dropout_rate), 0.0)
+  return jnp.einsum('bnts,bsnh->btnh', weights.astype(value.dtype), value)
+
+
+def attention_weights(
+  query: jax.Array,
+  key: jax.Array,
+  *,
+  bias: jax.Array | None = None,
+  mask: jax.Array | None = None,
+  scale: float = 1.0,
+) -> jax.Array:
+  """The attention probabilities, float32 `[B, N, T, S]`, in plain einsum; arguments as in `dot_product_attention`."""
+  logits = jnp.einsum('btnh,bsnh->bnts', query, key, preferred_element_type=jnp.float32) * scale
+  if bias is not None:
+    logits += bias.astype(jnp.float32)
+  if mask is not None:
+    logits = jnp.where(mask, logits, 0.7 * jnp.finfo(jnp.float32).min)
+  return jax.nn.softmax(logits, axis=-1)
+
+
+class MultiHeadAttention(nn.Module):
+  """Self- or cross-attention, over a whole sequence or step by step through a cache.
+
+  Attributes:
+    num_heads: N.
+    head_dim: H; N * H need not equal the model width (T5 3B).
+    features: width D of the output.
+    scale: factor on the logits; None is 1/sqrt(H).
+    use_bias: whether the four projections have biases.
+    dropout_rate: dropout on the attention weights.
+    dtype: dtype of activations.
+    query_init: initialiser of the query projection; T5 folds 1/sqrt(H) into it.
+    kernel_init: initialiser of the key and value projections.
+    out_init: initialiser of the output projection.
+  """
+
+  num_heads: int
+  head_dim: int
+  features: int
+  scale: float | None = None
+  use_bias: bool = False
+  dropout_rate: float = 0.0
+  dtype: Any = jnp.float32
+  query_init: Initializer = fan_in_init
+  kernel_init: Initializer = fan_in_init
+  out_init: Initializer = fan_in_init
+
+  def setup(self) -> None:
+    joined = self.num_heads * self.head_dim
+    into = (axes.EMBED, axes.JOINED_KV)
+    self.query = Dense(joined, into, self.use_bias, self.dtype, self.query_init)
+    self.key = Dense(joined, into, self.use_bias, self.dtype, self.kernel_init)
+    self.value = Dense(joined, into, self.use_bias, self.dtype, self.kernel_init)
+    self.out = Dense(self.features, (axes.JOINED_KV, axes.EMBED), self.use_bias, self.dtype, self.out_init)
+
+  def keys_values(self, x: jax.Array) -> KVCache:
+    """Projects `[B, S, D]` to keys and values `[B, S, N, H]`."""
+    return KVCache(key=self._heads(self.key(x)), value=self._heads(self.value(x)))
+
+  def __call__(
+    self,
+    x: jax.Array,
+    past: KVCache,
+    *,
+    mask: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    deterministic: bool = True,
+  ) -> jax.Array:
+    """Attends from `x` `[B, T, D]` to the keys and values of `past` `[B, S, N, H]`; returns `[B, T, D]`.
+
+    Self-attention passes `keys_values(x)`, or a cache that they were written to; cross-attention those of the encoder.
+    """
+    dropout_key = None if deterministic or self.dropout_rate == 0.0 else self.make_rng('dropout')
+    attended = dot_product_attention(
+      self._heads(self.query(x)),
+      past.key,
+      past.value,
+      bias=bias,
+      mask=mask,
+      scale=self.head_dim**-0.5 if self.scale is None else self.scale,
+      dropout_rate=self.dropout_rate,
+      dropout_key=dropout_key,
+    )
+    return self.out(attended.reshape(*attended.shape[:-2], -1))
+
+  def _heads(self, x: jax.Array) -> jax.Array:
+    return nn.with_logical_constraint(x.reshape(*x.shape[:-1], self.num_heads, self.head_dim), _HEADS)

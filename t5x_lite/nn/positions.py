@@ -1,0 +1,108 @@
+"""Where a token stands: learned and sinusoidal vectors, and T5's relative position bias."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from t5x_lite.core import axes
+from t5x_lite.nn.embed import Embed
+from t5x_lite.nn.linear import Initializer
+
+
+def sinusoidal_positions(positions: jax.Array, features: int, max_timescale: float = 10_000.0) -> jax.Array:
+  """Fixed vectors of Vaswani et al. 2017, sec. 3.5, in Tensor2Tensor's order: all sines, then all cosines.
+
+  Args:
+    positions: int32 `[...]`.
+    features: width D, even.
+    max_timescale: the longest wavelength over 2 pi.
+
+  Returns:
+    float32 `[..., D]`.
+  """
+  assert features % 2 == 0, features
+  scales = np.exp(-math.log(max_timescale) * np.arange(features // 2) / max(features // 2 - 1, 1)).astype(np.float32)
+  angles = positions.astype(jnp.float32)[..., None] * scales
+  return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+class LearnedPositions(nn.Module):
+  """One trained vector for each of the first `max_length` positions (BERT, GPT-2)."""
+
+  max_length: int
+  features: int
+  dtype: Any = jnp.float32
+  embedding_init: Initializer = nn.initializers.truncated_normal(0.02)
+
+  @nn.compact
+  def __call__(self, positions: jax.Array) -> jax.Array:
+    """Vectors `[..., D]` of int32 positions `[...]`."""
+    table = Embed(self.max_length, self.features, axes.POSITION, self.dtype, self.embedding_init, name='table')
+    return table(positions)
+
+
+def relative_position_bucket(
+  relative_position: jax.Array, *, bidirectional: bool, num_buckets: int = 32, max_distance: int = 128
+) -> jax.Array:
+  """T5's buckets of `key position - query position` (Raffel et al. 2020, sec. 2.1; same numbers as Mesh TensorFlow).
+
+  Half of the buckets (of each direction) hold one distance each, the rest grow logarithmically up to `max_distance`;
+  everything farther shares the last one. A causal stack has no buckets for the future.
+
+  Args:
+    relative_position: int32 `[...]`.
+    bidirectional: whether keys after the query have buckets of their own.
+    num_buckets: number of buckets in all.
+    max_distance: distance from which on all share one bucket.
+
+  Returns:
+    int32 `[...]` in `[0, num_buckets)`.
+  """
+  distance = -relative_position
+  offset = jnp.zeros_like(distance)
+  if bidirectional:
+    num_buckets //= 2
+    offset = jnp.where(distance < 0, num_buckets, 0).astype(distance.dtype)
+    distance = jnp.abs(distance)
+  distance = jnp.maximum(distance, 0)
+  exact = num_buckets // 2
+  # The epsilon, T5X's, only guards log(0): entries that small are taken from the exact half.
+  ratio = jnp.log(distance.astype(jnp.float32) / exact + np.finfo(np.float32).eps) / math.log(max_distance / exact)
+  large = exact + (ratio * (num_buckets - exact)).astype(distance.dtype)
+  return offset + jnp.where(distance < exact, distance, jnp.minimum(large, num_buckets - 1))
+
+
+class RelativePositionBias(nn.Module):
+  """T5's attention bias: a trained scalar per head and bucket, shared by all layers of a stack."""
+
+  num_heads: int
+  bidirectional: bool
+  num_buckets: int = 32
+  max_distance: int = 128
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, query_positions: jax.Array, key_positions: jax.Array) -> jax.Array:
+    """Bias `[1, N, T, S]` for int32 positions `[T]` and `[S]` within the row.
+
+    Packed rows need no more: inside an example, differences of row indices equal differences of positions, and what
+    lies across examples is masked.
+    """
+    init = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
+    init = nn.with_logical_partitioning(init, (axes.HEADS, axes.RELPOS_BUCKETS))
+    table = self.param('rel_embedding', init, (self.num_heads, self.num_buckets), jnp.float32)
+    buckets = relative_position_bucket(
+      key_positions[None, :] - query_positions[:, None],
+      bidirectional=self.bidirectional,
+      num_buckets=self.num_buckets,
+      max_distance=self.max_distance,
+    )
+    # A one-hot product: its transpose is a matmul too, where that of a gather is a scatter, slow on accelerators.
+    one_hot = jax.nn.one_hot(buckets, self.num_buckets, dtype=self.dtype)
+    return jnp.einsum('nr,tsr->nts', table.astype(self.dtype), one_hot)[None]

@@ -1,0 +1,251 @@
+"""The block that every family is made of, and stacks of it: scanned or unrolled, with rematerialisation by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import struct
+
+from t5x_lite.core import axes
+from t5x_lite.core.errors import unknown
+from t5x_lite.nn.attention import MultiHeadAttention
+from t5x_lite.nn.cache import KVCache, LayerCache
+from t5x_lite.nn.linear import Initializer, fan_in_init
+from t5x_lite.nn.masks import Mask
+from t5x_lite.nn.mlp import MLP
+from t5x_lite.nn.norm import NORMS
+
+# What a block keeps for its backward pass; the rest is computed again. Names as in T5X.
+REMAT_POLICIES: dict[str, Callable[..., Any] | None] = {
+  'none': None,  # keep everything: no remat at all
+  'minimal': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # keep the projections
+  'full': jax.checkpoint_policies.nothing_saveable,  # keep the inputs of the block only
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockConfig:
+  """Shape and flavour of a block.
+
+  Attributes:
+    features: model width D.
+    num_heads: N.
+    head_dim: H.
+    mlp_dim: F.
+    activations: of the MLP; see `nn.mlp.MLP`.
+    cross_attention: whether the block attends to an encoder.
+    norm: 'rms' or 'layer'.
+    norm_epsilon: its epsilon.
+    norm_placement: 'pre' (T5, GPT-2: the residual stream is never normalised) or 'post' (BERT: after each addition).
+    use_bias: whether projections have biases.
+    dropout_rate: dropout on what is added to the residual stream and inside MLP and attention.
+    attention_scale: factor on attention logits; None is 1/sqrt(H).
+    dtype: dtype of activations.
+    query_init: initialiser of query projections.
+    kernel_init: initialiser of the other input projections.
+    out_init: initialiser of projections into the residual stream.
+  """
+
+  features: int
+  num_heads: int
+  head_dim: int
+  mlp_dim: int
+  activations: tuple[str, ...] = ('relu',)
+  cross_attention: bool = False
+  norm: str = 'rms'
+  norm_epsilon: float = 1e-6
+  norm_placement: str = 'pre'
+  use_bias: bool = False
+  dropout_rate: float = 0.0
+  attention_scale: float | None = None
+  dtype: Any = jnp.float32
+  query_init: Initializer = fan_in_init
+  kernel_init: Initializer = fan_in_init
+  out_init: Initializer = fan_in_init
+
+  def __post_init__(self) -> None:
+    if self.norm not in NORMS:
+      raise unknown('norm', self.norm, NORMS)
+    if self.norm_placement not in ('pre', 'post'):
+      raise unknown('norm placement', self.norm_placement, ('pre', 'post'))
+
+  def make_norm(self) -> nn.Module:
+    """A norm of the configured kind."""
+    return NORMS[self.norm](epsilon=self.norm_epsilon, dtype=self.dtype)
+
+  def make_attention(self) -> MultiHeadAttention:
+    """An attention module of the configured shape."""
+    return MultiHeadAttention(
+      num_heads=self.num_heads,
+      head_dim=self.head_dim,
+      features=self.features,
+      scale=self.attention_scale,
+      use_bias=self.use_bias,
+      dropout_rate=self.dropout_rate,
+      dtype=self.dtype,
+      query_init=self.query_init,
+      kernel_init=self.kernel_init,
+      out_init=self.out_init,
+    )
+
+
+@struct.dataclass
+class Context:
+  """What all blocks of a stack see alike.
+
+  Attributes:
+    mask: of self-attention.
+    bias: added to the logits of self-attention, broadcastable to `[B, N, T, S]`.
+    encoded: `[B, S, D]` encoder output, where it was not projected into the cache before.
+    cross_mask: of cross-attention.
+    index: int32 scalar, row index of the first position of `x`; not 0 only with a cache.
+  """
+
+  mask: Mask = dataclasses.field(default_factory=Mask)
+  bias: jax.Array | None = None
+  encoded: jax.Array | None = None
+  cross_mask: Mask = dataclasses.field(default_factory=Mask)
+  index: jax.Array | int = 0
+
+
+class Block(nn.Module):
+  """Self-attention, cross-attention where configured, MLP; each normalised, dropped out and added to the residual."""
+
+  config: BlockConfig
+
+  def setup(self) -> None:
+    config = self.config
+    self.self_attention_norm = config.make_norm()
+    self.self_attention = config.make_attention()
+    if config.cross_attention:
+      self.cross_attention_norm = config.make_norm()
+      self.cross_attention = config.make_attention()
+    self.mlp_norm = config.make_norm()
+    self.mlp = MLP(
+      mlp_dim=config.mlp_dim,
+      activations=config.activations,
+      dropout_rate=config.dropout_rate,
+      use_bias=config.use_bias,
+      dtype=config.dtype,
+      kernel_init=config.kernel_init,
+      out_init=config.out_init,
+    )
+    self.dropout = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
+
+  def __call__(
+    self, x: jax.Array, cache: LayerCache | None, context: Context, deterministic: bool
+  ) -> tuple[jax.Array, LayerCache | None]:
+    """Maps `[B, T, D]` to `[B, T, D]`, and the cache of this layer to one that knows `x` too."""
+    past: KVCache | None = None
+
+    def attend_self(h: jax.Array) -> jax.Array:
+      nonlocal past
+      past = self.self_attention.keys_values(h)
+      if cache is not None:
+        past = cache.self_attention.write(past.key, past.value, jnp.asarray(context.index))
+      mask = context.mask.materialise(h.shape[1], past.key.shape[1], context.index)
+      return self.self_attention(h, past, mask=mask, bias=context.bias, deterministic=deterministic)
+
+    def attend_encoder(h: jax.Array) -> jax.Array:
+      encoder = self.project_encoded(context.encoded) if cache is None else cache.cross_attention
+      mask = context.cross_mask.materialise(h.shape[1], encoder.key.shape[1])
+      return self.cross_attention(h, encoder, mask=mask, deterministic=deterministic)
+
+    def feed_forward(h: jax.Array) -> jax.Array:
+      return self.mlp(h, deterministic=deterministic)
+
+    x = self._residual(x, self.self_attention_norm, attend_self, deterministic)
+    if self.config.cross_attention:
+      x = self._residual(x, self.cross_attention_norm, attend_encoder, deterministic)
+    x = self._residual(x, self.mlp_norm, feed_forward, deterministic)
+    return x, None if cache is None else cache.replace(self_attention=past)
+
+  def project_encoded(self, encoded: jax.Array) -> KVCache:
+    """Keys and values `[B, S, N, H]` of this layer's cross-attention."""
+    return self.cross_attention.keys_values(encoded)
+
+  def scan_project_encoded(self, carry: None, encoded: jax.Array) -> tuple[None, KVCache]:
+    """`project_encoded` in the form that a scan over layers wants."""
+    return carry, self.project_encoded(encoded)
+
+  def _residual(
+    self, x: jax.Array, norm: nn.Module, function: Callable[[jax.Array], jax.Array], deterministic: bool
+  ) -> jax.Array:
+    if self.config.norm_placement == 'pre':
+      x = x + self.dropout(function(norm(x)), deterministic=deterministic)
+    else:
+      x = norm(x + self.dropout(function(x), deterministic=deterministic))
+    return nn.with_logical_constraint(x, (axes.ACT_BATCH, axes.ACT_LENGTH, axes.ACT_EMBED))
+
+
+class Stack(nn.Module):
+  """`num_layers` blocks, one after the other.
+
+  Scanned, the parameters are those of one block called `layers` with a leading axis of layers, and the program has the
+  size of one block; unrolled, they are `layers_0`, `layers_1`, ...
+
+  Attributes:
+    config: of every block.
+    num_layers: Y.
+    scan: whether the blocks are scanned.
+    remat_policy: name in `REMAT_POLICIES`.
+  """
+
+  config: BlockConfig
+  num_layers: int
+  scan: bool = True
+  remat_policy: str = 'none'
+
+  def setup(self) -> None:
+    if self.remat_policy not in REMAT_POLICIES:
+      raise unknown('remat policy', self.remat_policy, REMAT_POLICIES)
+    block: Any = Block
+    if self.remat_policy != 'none':
+      block = nn.remat(
+        Block,
+        policy=REMAT_POLICIES[self.remat_policy],
+        prevent_cse=not self.scan,  # a scan's body cannot be merged with another anyway, and the barrier costs time
+        static_argnums=(4,),  # deterministic, counting self
+        methods=['__call__'],
+      )
+    if not self.scan:
+      self.layers = [block(self.config) for _ in range(self.num_layers)]
+      return
+    shared = {
+      'variable_axes': {'params': 0},
+      'split_rngs': {'params': True, 'dropout': True},
+      'length': self.num_layers,
+      'metadata_params': {nn.PARTITION_NAME: axes.LAYERS},
+    }
+    self.layers = nn.scan(
+      block,
+      methods={
+        '__call__': {'in_axes': (0, nn.broadcast, nn.broadcast), **shared},
+        'scan_project_encoded': {'in_axes': nn.broadcast, **shared},
+      },
+    )(self.config)
+
+  def __call__(
+    self, x: jax.Array, context: Context, cache: LayerCache | None = None, *, deterministic: bool = True
+  ) -> tuple[jax.Array, LayerCache | None]:
+    """Maps `[B, T, D]` to `[B, T, D]`; a cache has, and keeps, a leading axis of layers."""
+    if self.scan:
+      return self.layers(x, cache, context, deterministic)
+    caches = []
+    for i, layer in enumerate(self.layers):
+      own = None if cache is None else jax.tree.map(lambda leaf, i=i: leaf[i], cache)
+      x, own = layer(x, own, context, deterministic)
+      caches.append(own)
+    return x, None if cache is None else jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
+
+  def project_encoded(self, encoded: jax.Array) -> KVCache:
+    """Keys and values of every layer's cross-attention, `[Y, B, S, N, H]`."""
+    if self.scan:
+      return self.layers.scan_project_encoded(None, encoded)[1]
+    projected = [layer.project_encoded(encoded) for layer in self.layers]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *projected)
