@@ -1,1 +1,1 @@
-"""What every other package may rely on: batch keys, axis names, error texts, cache paths. Imports nothing of t5x_lite."""
+"""What every other package may rely on: batch keys, axis names, error texts, cache paths."""

@@ -1,7 +1,7 @@
 """Logical axis names, and the letters that stand for shapes everywhere in this codebase.
 
-Letters: B batch, T query length (L where there is one length), S key length, D model width (embed), F MLP width, N heads,
-H width of one head (kv), V vocabulary, G gradient-accumulation microbatches, E experts, Y layers.
+Letters: B batch, T query length (L where there is one length), S key length, D model width (embed), F MLP width,
+N heads, H width of one head (kv), V vocabulary, G gradient-accumulation microbatches, E experts, Y layers.
 
 Parameters and activations have separate names: both have an embed axis, and if one name served both, a rule that shards
 parameters over `fsdp` would fight with the one that shards the batch over it.

@@ -1,7 +1,8 @@
 """What each key of a batch means: the only contract between data and models.
 
-A batch is a `dict[str, array]`. Every array is `[batch, length]`; ids, positions and segment ids are int32, loss weights
-float32. The names are T5X's. Each side (`encoder_`, `decoder_`) has the same keys, and a model has one side or both:
+A batch is a `dict[str, array]`. Every array is `[batch, length]`; ids, positions and segment ids are int32, loss
+weights float32. The names are T5X's. Each side (`encoder_`, `decoder_`) has the same keys, and a model has one side or
+both:
 
     {side}_input_tokens    what the stack reads (decoder: the targets shifted right, 0 at the start of every example)
     {side}_target_tokens   what it is asked to predict, position by position
@@ -9,7 +10,8 @@ float32. The names are T5X's. Each side (`encoder_`, `decoder_`) has the same ke
     {side}_segment_ids     which example of a packed row a position belongs to: 1, 2, ...; 0 is padding
     {side}_positions       index of the position inside its own example, from 0
 
-Masks are made of segment ids, never of token ids: RoBERTa's padding is id 1, and T5's decoder starts with the padding id.
+Masks are made of segment ids, never of token ids: RoBERTa's padding is id 1, and T5's decoder starts with the padding
+id.
 """
 
 from __future__ import annotations

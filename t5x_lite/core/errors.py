@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class UsageError(ValueError):
-  """Bad input. The entry points print its one line and exit with code 2; everything else is a bug and keeps its traceback."""
+  """Bad input. The entry points print its one line and exit with code 2; anything else is a bug and has a traceback."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -6,7 +6,6 @@ The field names, defaults and initial values are those of T5X's `network.py`.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -90,6 +89,7 @@ class T5Stack(nn.Module):
   decoder: bool
 
   def setup(self) -> None:
+    """Makes the submodules and parameters."""
     config = self.config
     self.relpos_bias = RelativePositionBias(
       num_heads=config.num_heads,
@@ -130,6 +130,7 @@ class T5(nn.Module):
   config: T5Config
 
   def setup(self) -> None:
+    """Makes the submodules and parameters."""
     config = self.config
     self.token_embedder = Embed(config.vocab_size, config.emb_dim, dtype=jnp.dtype(config.dtype))
     self.encoder = T5Stack(config, decoder=False)
@@ -174,7 +175,7 @@ class T5(nn.Module):
     return DecodeCache(layers=layers, index=jnp.zeros((), jnp.int32), encoder_segment_ids=encoder_segment_ids)
 
   def decode_with_cache(self, tokens: jax.Array, cache: DecodeCache) -> tuple[jax.Array, DecodeCache]:
-    """Reads int32 `tokens` `[B, T]`, the next T inputs of the decoder; returns float32 logits `[B, T, V]` and the cache."""
+    """Reads the next T inputs of the decoder, int32 `[B, T]`; returns float32 logits `[B, T, V]` and the next cache."""
     assert cache.encoder_segment_ids is not None
     # Every row holds one example here, so a query sees whatever is not padding.
     queries = jnp.ones(tokens.shape, jnp.int32)

@@ -99,6 +99,7 @@ class MultiHeadAttention(nn.Module):
   out_init: Initializer = fan_in_init
 
   def setup(self) -> None:
+    """Makes the submodules and parameters."""
     joined = self.num_heads * self.head_dim
     into = (axes.EMBED, axes.JOINED_KV)
     self.query = Dense(joined, into, self.use_bias, self.dtype, self.query_init)

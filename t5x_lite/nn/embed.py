@@ -31,6 +31,7 @@ class Embed(nn.Module):
   embedding_init: Initializer = nn.initializers.normal(1.0)
 
   def setup(self) -> None:
+    """Makes the submodules and parameters."""
     init = nn.with_logical_partitioning(self.embedding_init, (self.rows, axes.EMBED))
     self.embedding = self.param('embedding', init, (self.num_embeddings, self.features), jnp.float32)
 

@@ -17,8 +17,8 @@ fan_in_init: Initializer = nn.initializers.variance_scaling(1.0, 'fan_in', 'trun
 class Dense(nn.Module):
   """`y = x @ kernel (+ bias)`.
 
-  The kernel is stored in float32 as a matrix `[in, features]`, also where the features are heads x head width: Adafactor
-  then factors it as [embed, heads x kv], as T5X does, and one rule shards it.
+  The kernel is stored in float32 as a matrix `[in, features]`, also where the features are heads x head width:
+  Adafactor then factors it as [embed, heads x kv], as T5X does, and one rule shards it.
 
   Attributes:
     features: size of the last axis of the output.

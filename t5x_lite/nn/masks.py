@@ -1,4 +1,4 @@
-"""Who may attend to whom, as structure; made into an array as late as possible, so that a kernel can use the structure."""
+"""Who may attend to whom, as structure; an array is made of it as late as possible, so that a kernel can use it."""
 
 from __future__ import annotations
 

@@ -119,6 +119,7 @@ class Block(nn.Module):
   config: BlockConfig
 
   def setup(self) -> None:
+    """Makes the submodules and parameters."""
     config = self.config
     self.self_attention_norm = config.make_norm()
     self.self_attention = config.make_attention()
@@ -202,6 +203,7 @@ class Stack(nn.Module):
   remat_policy: str = 'none'
 
   def setup(self) -> None:
+    """Makes the submodules and parameters."""
     if self.remat_policy not in REMAT_POLICIES:
       raise unknown('remat policy', self.remat_policy, REMAT_POLICIES)
     block: Any = Block

@@ -39,7 +39,7 @@ def test_bias_depends_on_the_distance_alone():
 
 
 def test_sinusoids_are_rotated_by_a_shift():
-  """What they were made for: the vector at p + k is a fixed rotation of the one at p (Vaswani et al. 2017, sec. 3.5)."""
+  """What they were made for: the vector at p + k is a fixed rotation of the one at p (Vaswani 2017, sec. 3.5)."""
   table = np.asarray(sinusoidal_positions(jnp.arange(50, dtype=jnp.int32), 8), np.float64)
   sine, cosine = table[:, :4], table[:, 4:]
   for shift in (1, 7):
