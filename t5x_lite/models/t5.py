@@ -6,6 +6,7 @@ The field names, defaults and initial values are those of T5X's `network.py`.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from t5x_lite.core import axes
 from t5x_lite.core.batch import Batch
 from t5x_lite.core.errors import UsageError
 from t5x_lite.core.logits import FactoredLogits
+from t5x_lite.nn import flops
 from t5x_lite.nn.cache import DecodeCache, KVCache, LayerCache
 from t5x_lite.nn.embed import Embed, output_embed
 from t5x_lite.nn.masks import Mask
@@ -186,6 +188,16 @@ class T5(nn.Module):
     )
     hidden, layers = self.decoder(self.token_embedder(tokens), context, cache.layers)
     return self._attend(hidden).logits(), cache.replace(layers=layers, index=cache.index + tokens.shape[1])
+
+  def flops_per_step(self, spec: Mapping[str, jax.ShapeDtypeStruct]) -> float:
+    """Analytic FLOPs of a training step on batches of these shapes, forward and backward (see `nn.flops`)."""
+    config = self.config
+    batch, inputs = spec['encoder_input_tokens'].shape
+    _, targets = spec['decoder_input_tokens'].shape
+    row = config.num_encoder_layers * flops.block_flops(config.block(cross_attention=False), inputs)
+    row += config.num_decoder_layers * flops.block_flops(config.block(cross_attention=True), targets, inputs)
+    row += flops.logits_flops(targets, config.emb_dim, config.vocab_size)
+    return float(flops.BACKWARD_TOO * batch * row)
 
   def _attend(self, hidden: jax.Array) -> FactoredLogits:
     if not self.config.logits_via_embedding:

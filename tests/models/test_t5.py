@@ -8,7 +8,6 @@ from flax import linen as nn
 
 from t5x_lite.core import tree
 from t5x_lite.core.errors import UsageError
-from t5x_lite.models.flops import t5_flops_per_step
 from t5x_lite.models.t5 import T5, T5Config
 
 TINY = {
@@ -137,7 +136,7 @@ def test_flops_are_those_of_the_products_in_the_program():
   shapes = nn.unbox(jax.eval_shape(model.init, {'params': jax.random.key(0)}, batch))
   counted = jax.jit(model.apply).lower(shapes, batch).compile().cost_analysis()['flops']
   spec = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in batch.items()}
-  forward = t5_flops_per_step(config, spec) / 3
+  forward = model.flops_per_step(spec) / 3
   assert 0.95 < forward / counted <= 1.0  # XLA also counts norms, softmax and the bias
 
 

@@ -1,0 +1,189 @@
+"""What to read, and the checks that turn it into opened data before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from t5x_lite.core import errors
+from t5x_lite.data import documents, sources, streams, task, tokenizers
+from t5x_lite.data.features import EncoderDecoderFeatures, FeatureConverter
+
+_FEATURES = ('inputs', 'targets')
+_MAX_DEFAULT_SHARDS = 64
+_LEAST_DEFAULT_ROWS = 8  # of a shard in a batch: what waits in a shard's open rows should be little beside them
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DatasetConfig:
+  """A data set as batches. The stream of global batches follows from these values and the data alone.
+
+  Attributes:
+    mixture_or_task_name: a name of the registry in `data/task.py`.
+    task_feature_lengths: `{'inputs': ..., 'targets': ...}`, tokens, EOS included.
+    tokenizer: makes ids of text.
+    split: of every task.
+    batch_size: rows of a global batch.
+    objective: makes inputs and targets of the text of unsupervised tasks; None will do if there are none.
+    features: makes model features of inputs and targets.
+    shuffle: whether every epoch is read in a new random order.
+    seed: of the order, the mixing and the objective; at least 0.
+    pack: whether short examples share rows.
+    repeat: True never ends. False is one pass over every task of the mixture, one task after the other.
+    num_virtual_shards: V, a divisor of the batch size. None: the largest up to 64 that gives a shard 8 rows of a batch,
+      or 1 for a finite pass. With more than V processes some shards are read by several of them.
+    prefetch: how many batches a background thread makes ahead; 0: no thread.
+  """
+
+  mixture_or_task_name: str
+  task_feature_lengths: Mapping[str, int]
+  tokenizer: tokenizers.Tokenizer | None = None
+  split: str = 'train'
+  batch_size: int = 128
+  objective: streams.Objective | None = None
+  features: FeatureConverter = dataclasses.field(default_factory=EncoderDecoderFeatures)
+  shuffle: bool = True
+  seed: int = 0
+  pack: bool = True
+  repeat: bool = True
+  num_virtual_shards: int | None = None
+  prefetch: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """An opened task of the mixture.
+
+  Attributes:
+    task: the task.
+    share: of the examples.
+    records: all records of the split.
+    order: in which they are read.
+  """
+
+  task: task.Task
+  share: float
+  records: sources.RandomAccess
+  order: documents.Order
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedDataset:
+  """A configuration that has passed all checks, and its data.
+
+  Attributes:
+    config: the configuration.
+    tokenizer: its tokenizer.
+    parts: its tasks.
+    raw_length: tokens of an unsupervised example before the objective; 0 if there are none.
+    side_lengths: length of a row, by side.
+    num_virtual_shards: V.
+    fingerprint: everything that the stream depends on, JSON-able, by name.
+  """
+
+  config: DatasetConfig
+  tokenizer: tokenizers.Tokenizer
+  parts: tuple[Part, ...]
+  raw_length: int
+  side_lengths: Mapping[str, int]
+  num_virtual_shards: int
+  fingerprint: Mapping[str, Any]
+
+
+def open_dataset(config: DatasetConfig) -> OpenedDataset:
+  """Checks `config` and opens its sources. Raises `UsageError` for everything that is impossible or not there."""
+  check_values(config)
+  if config.tokenizer is None:
+    raise errors.UsageError(f'data set {config.mixture_or_task_name!r}: got no tokenizer')
+  members = task.parts(config.mixture_or_task_name)
+  raw_length = 0
+  unsupervised = [member.name for member, _ in members if not member.supervised]
+  if unsupervised:
+    if config.objective is None:
+      raise errors.UsageError(f'task {unsupervised[0]!r} is unsupervised: got no objective, expected one')
+    raw_length = config.objective.raw_length(config.task_feature_lengths)
+  num_virtual_shards = config.num_virtual_shards or default_virtual_shards(config)
+  return OpenedDataset(
+    config=config,
+    tokenizer=config.tokenizer,
+    parts=tuple(_open_part(config, member, share, index) for index, (member, share) in enumerate(members)),
+    raw_length=raw_length,
+    side_lengths=config.features.side_lengths(config.task_feature_lengths),
+    num_virtual_shards=num_virtual_shards,
+    fingerprint=_fingerprint(config, config.tokenizer, members, num_virtual_shards),
+  )
+
+
+def default_virtual_shards(config: DatasetConfig) -> int:
+  """The largest divisor of the batch size that gives a shard 8 rows of a batch, at most 64; 1 for a finite pass."""
+  most = min(config.batch_size // _LEAST_DEFAULT_ROWS, _MAX_DEFAULT_SHARDS) if config.repeat else 1
+  return max(v for v in range(1, max(most, 1) + 1) if config.batch_size % v == 0)
+
+
+def check_fingerprint(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+  """Raises `UsageError` naming every value in which a saved data state and this data set differ."""
+  names = [name for name in sorted({*saved, *current}) if saved.get(name) != current.get(name)]
+  if names:
+    differing = '; '.join(f'{name} was {saved.get(name)!r}, is {current.get(name)!r}' for name in names)
+    raise errors.UsageError(f'the data position is of another data stream: {differing}')
+
+
+def check_values(config: DatasetConfig) -> None:
+  """Raises UsageError for a value that no data could go with. Opens nothing."""
+  what = f'data set {config.mixture_or_task_name!r}'
+  lengths = config.task_feature_lengths
+  if not isinstance(lengths, Mapping) or set(lengths) != set(_FEATURES):
+    got = sorted(lengths) if isinstance(lengths, Mapping) else lengths
+    raise errors.UsageError(f"{what}: got task_feature_lengths for {got!r}, expected exactly ['inputs', 'targets']")
+  for name in _FEATURES:
+    _check_int(f'{what}: task_feature_lengths[{name!r}]', lengths[name], 1)
+  _check_int(f'{what}: batch_size', config.batch_size, 1)
+  _check_int(f'{what}: seed', config.seed, 0)
+  _check_int(f'{what}: prefetch', config.prefetch, 0)
+  if config.num_virtual_shards is not None:
+    _check_int(f'{what}: num_virtual_shards', config.num_virtual_shards, 1)
+    if config.batch_size % config.num_virtual_shards:
+      raise errors.UsageError(
+        f'{what}: got batch_size {config.batch_size} and num_virtual_shards {config.num_virtual_shards}, '
+        'expected a batch size that the number of virtual shards divides'
+      )
+
+
+def _check_int(what: str, value: Any, least: int) -> None:
+  if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
+    raise errors.UsageError(f'{what}: got {value!r}, expected an int of at least {least}')
+
+
+def _open_part(config: DatasetConfig, member: task.Task, share: float, index: int) -> Part:
+  split = member.source_split(config.split)
+  records = member.source.random_access(split)
+  if len(records) == 0:
+    raise errors.UsageError(f'split {config.split!r} of task {member.name!r} is empty')
+  seed = (config.seed, index) if config.shuffle else None
+  return Part(member, share, records, documents.Order(len(records), seed, config.repeat))
+
+
+def _fingerprint(
+  config: DatasetConfig,
+  tokenizer: tokenizers.Tokenizer,
+  members: tuple[tuple[task.Task, float], ...],
+  num_virtual_shards: int,
+) -> dict[str, Any]:
+  """Prefetch is no part of it, for it changes nothing; nor are the hosts."""
+  return {
+    'mixture_or_task_name': config.mixture_or_task_name,
+    'split': config.split,
+    'shares': {member.name: share for member, share in members},
+    'sources': {member.name: member.source.fingerprint(member.source_split(config.split)) for member, _ in members},
+    'tokenizer': tokenizer.fingerprint,
+    'objective': repr(config.objective),
+    'features': repr(config.features),
+    'task_feature_lengths': {name: config.task_feature_lengths[name] for name in _FEATURES},
+    'batch_size': config.batch_size,
+    'num_virtual_shards': num_virtual_shards,
+    'seed': config.seed,
+    'shuffle': config.shuffle,
+    'pack': config.pack,
+    'repeat': config.repeat,
+  }

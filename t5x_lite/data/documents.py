@@ -1,0 +1,175 @@
+"""Documents of one task as one virtual shard reads them: a fixed endless (or, in evaluation, finite) tokenised list.
+
+Documents are numbered by their place in the shard's list, so that a number is all there is to remember of a position.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence, Sized
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from t5x_lite.core import errors
+from t5x_lite.data import randomness, sources, tokenizers
+from t5x_lite.data import task as tasks
+
+D = TypeVar('D', bound=Sized)  # a tokenised document
+TokenPair = tuple[list[int], list[int]]
+Tokenise = Callable[[Sequence[tasks.Record]], list[D]]
+
+_MAX_READ_AHEAD = 64  # documents
+_ENOUGH_READ_AHEAD = 2**15  # tokens; long documents are not read ahead by the dozen
+_MAX_TABLE = 2**16
+_EMPTY = np.zeros(0, np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+  """The order in which the documents of a split are read, before it is dealt out to the virtual shards.
+
+  Attributes:
+    num_documents: in the split, at least 1.
+    seed: None reads them as they are stored; ints (of the run, and of the task in it) shuffle every epoch anew.
+    repeat: whether another epoch follows the last.
+  """
+
+  num_documents: int
+  seed: tuple[int, int] | None
+  repeat: bool
+
+  def dealt(self, shard: int, num_shards: int) -> Callable[[int], int | None]:
+    """A function from the number of a document in `shard`'s list to its index in the split; None beyond the end.
+
+    Shard s has the places s, s + V, s + 2V, ... of the order, across epochs.
+    """
+    index_at = self._index_at()
+
+    def index_of(number: int) -> int | None:
+      place = shard + number * num_shards
+      return index_at(place) if self.repeat or place < self.num_documents else None
+
+    return index_of
+
+  def _index_at(self) -> Callable[[int], int]:
+    """A function from a place in the order, epoch after epoch, to the index of the document there."""
+    count, seed = self.num_documents, self.seed
+    if seed is None:
+      return lambda place: place % count
+    if count <= _MAX_TABLE:
+      return lambda place: int(_permutation(count, *seed, place // count)[place % count])
+    return _shuffled_by_grain(count, seed)
+
+
+@functools.lru_cache(maxsize=64)  # the shards of a tiny split may be epochs apart
+def _permutation(count: int, seed: int, part: int, epoch: int) -> np.ndarray:
+  """A random order of `count` documents, from raw Philox words: no release of NumPy changes it."""
+  words = randomness.philox(seed, randomness.ORDER, (epoch, part, 0)).random_raw(count)
+  return np.argsort(words, kind='stable').astype(np.uint16)
+
+
+def _shuffled_by_grain(count: int, seed: tuple[int, int]) -> Callable[[int], int]:
+  """The shuffled order of a large split: Grain computes each index by itself, so that there is never a table of them.
+
+  For small splits that is slow (it searches a cycle of 2^16 places), and `import grain` takes a third of a second.
+  Grain 0.2 repeats one index and omits another of 4^k + 1 places: hence an even number of places. The one too many that
+  this may be sends whoever lands there on to the next.
+  """
+  import grain
+
+  places = count + count % 2
+  seed32 = int(np.random.SeedSequence(seed).generate_state(1)[0])
+  shuffled = grain.MapDataset.range(places).shuffle(seed=seed32).repeat()
+
+  def index_at(place: int) -> int:
+    epoch, index = divmod(place, count)
+    index = int(shuffled[epoch * places + index])
+    return index if index < count else int(shuffled[epoch * places + index])
+
+  return index_at
+
+
+def tokenise_text(task: tasks.Task, tokenizer: tokenizers.Tokenizer) -> Tokenise[np.ndarray]:
+  """A function from records of an unsupervised task to their tokens, int32 arrays without EOS, one per record."""
+
+  def tokenise(records: Sequence[tasks.Record]) -> list[np.ndarray]:
+    texts = [[example['text'] for example in task.examples(record)] for record in records]
+    ids = iter(tokenizer.encode_batch([text for of_record in texts for text in of_record]))
+    documents = [[np.array(next(ids), np.int32) for _ in of_record] for of_record in texts]
+    return [arrays[0] if len(arrays) == 1 else np.concatenate([*arrays, _EMPTY]) for arrays in documents]
+
+  return tokenise
+
+
+def tokenise_pairs(task: tasks.Task, tokenizer: tokenizers.Tokenizer) -> Tokenise[list[TokenPair]]:
+  """A function from records of a supervised task to lists of (inputs ids, targets ids), without EOS."""
+
+  def tokenise(records: Sequence[tasks.Record]) -> list[list[TokenPair]]:
+    examples = [list(task.examples(record)) for record in records]
+    flat = [example[name] for of_record in examples for example in of_record for name in tasks.SUPERVISED_FEATURES]
+    ids = iter(tokenizer.encode_batch(flat))
+    return [[(next(ids), next(ids)) for _ in of_record] for of_record in examples]
+
+  return tokenise
+
+
+class DocumentReader(Generic[D]):
+  """Random access to the documents of a shard by number, with read-ahead.
+
+  Reading ahead makes the batches that the tokenizer works on large; it starts small, for the first batch should not
+  wait for documents that it does not need. How far it goes has no effect on what is returned.
+
+  Args:
+    name: of the task, for errors.
+    records: all records of the split.
+    index_of: from the number of a document to its index in `records`; None beyond the end.
+    tokenise: from records to tokenised documents (anything with a length).
+  """
+
+  def __init__(
+    self,
+    name: str,
+    records: sources.RandomAccess,
+    index_of: Callable[[int], int | None],
+    tokenise: Tokenise[D],
+  ):
+    self._name = name
+    self._records = records
+    self._index_of = index_of
+    self._tokenise = tokenise
+    self._first = 0  # number of the first document of the buffer
+    self._buffer: list[D] = []
+    self._read_ahead = 1
+
+  def get(self, number: int) -> D | None:
+    """Document `number`, or None beyond the last. Cheapest in ascending order."""
+    if not self._first <= number < self._first + len(self._buffer):
+      self._read(number)
+    at = number - self._first
+    return self._buffer[at] if at < len(self._buffer) else None
+
+  def next_filled(self, number: int) -> tuple[int, D] | None:
+    """The first document from `number` on that is not empty, and its number; None if there is none."""
+    for skipped in range(len(self._records) + 1):
+      document = self.get(number + skipped)
+      if document is None:
+        return None
+      if len(document) > 0:
+        return number + skipped, document
+    raise errors.UsageError(
+      f'task {self._name!r}: {len(self._records) + 1} documents in a row hold no text after preprocessing'
+    )
+
+  def _read(self, number: int) -> None:
+    if number != self._first + len(self._buffer):
+      self._read_ahead = 1
+    elif sum(map(len, self._buffer)) < _ENOUGH_READ_AHEAD:
+      self._read_ahead = min(2 * self._read_ahead, _MAX_READ_AHEAD)
+    else:
+      self._read_ahead = max(self._read_ahead // 2, 1)
+    indices = [self._index_of(n) for n in range(number, number + self._read_ahead)]
+    within = [index for index in indices if index is not None]
+    self._buffer = self._tokenise(self._records.__getitems__(within)) if within else []
+    self._first = number

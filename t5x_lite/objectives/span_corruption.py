@@ -1,0 +1,180 @@
+"""T5's span corruption: spans of the text are replaced by sentinels, and the targets spell them out.
+
+    text      Thank you for inviting me to your party last week
+    inputs    Thank you <extra_id_0> me to your party <extra_id_1> </s>
+    targets   <extra_id_0> for inviting <extra_id_1> last week </s>
+
+Source: Raffel et al. 2020 (T5), section 3.1.4 and appendix; the arithmetic is that of `random_spans_helper` and
+`random_spans_noise_mask` in the published `t5.data.preprocessors`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from t5x_lite.core import errors
+
+
+class Sentinels(Protocol):
+  """What span corruption must know of a tokenizer."""
+
+  def __hash__(self) -> int:
+    """Sentinels are looked up once for each tokenizer."""
+
+  @property
+  def eos_id(self) -> int:
+    """The id that ends inputs and targets."""
+
+  @property
+  def num_sentinels(self) -> int:
+    """How many sentinels there are."""
+
+  def sentinel_id(self, index: int) -> int:
+    """The id of `<extra_id_{index}>`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SpanCorruption:
+  """Replaces random spans of a text by sentinels.
+
+  Attributes:
+    noise_density: share of the tokens that are noise, in (0, 1).
+    mean_noise_span_length: mean length of a noise span in tokens, at least 1.
+  """
+
+  noise_density: float = 0.15
+  mean_noise_span_length: float = 3.0
+
+  def __post_init__(self):
+    if not 0.0 < self.noise_density < 1.0:
+      raise errors.UsageError(f'span corruption: got noise_density {self.noise_density!r}, expected 0 < density < 1')
+    if not self.mean_noise_span_length >= 1.0:
+      raise errors.UsageError(
+        f'span corruption: got mean_noise_span_length {self.mean_noise_span_length!r}, expected at least 1'
+      )
+
+  def raw_length(self, feature_lengths: Mapping[str, int]) -> int:
+    """The number of raw tokens that fills `feature_lengths['inputs']`: 568 for 512.
+
+    Raises `UsageError` where the targets of so many tokens do not fit into `feature_lengths['targets']`.
+    """
+    raw, targets = self.fitted_lengths(feature_lengths['inputs'])
+    if targets > feature_lengths['targets']:
+      raise errors.UsageError(
+        f'span corruption of inputs of length {feature_lengths["inputs"]} makes targets of length {targets}: '
+        f'got a feature length of {feature_lengths["targets"]} for targets, expected at least {targets}'
+      )
+    return raw
+
+  def fitted_lengths(self, inputs_length: int) -> tuple[int, int]:
+    """`(raw tokens, targets length)` for inputs of exactly `inputs_length` tokens, EOS included: 512 -> (568, 114)."""
+    if inputs_length < 3:
+      raise errors.UsageError(f'span corruption: got an inputs length of {inputs_length}, expected at least 3')
+    raw = inputs_length - 1
+    while self.example_lengths(raw + 1)[0] <= inputs_length:
+      raw += 1
+    inputs, targets = self.example_lengths(raw)
+    if self.noise_density == 0.5 and targets > inputs:  # T5 prefers the round number: the inputs' length
+      raw, targets = raw - 1, targets - 1
+    return raw, targets
+
+  def example_lengths(self, raw_length: int) -> tuple[int, int]:
+    """`(inputs length, targets length)` that `raw_length` (at least 2) tokens become, EOS included."""
+    noise, spans = self._noise(raw_length)
+    return raw_length - noise + spans + 1, noise + spans + 1
+
+  def _noise(self, length: int) -> tuple[int, int]:
+    """`(noise tokens, noise spans)` of a text of `length` tokens. Rounding is half to even, as in T5."""
+    length = max(length, 2)
+    noise = min(max(round(length * self.noise_density), 1), length - 1)
+    spans = max(round(noise / self.mean_noise_span_length), 1)
+    return noise, min(spans, length - noise)  # at high densities T5 runs out of text between the spans
+
+  def span_lengths(self, length: int, rng: np.random.Generator) -> np.ndarray:
+    """Lengths of the spans of a text, `[2 * spans]` int: non-noise, noise, ..., noise. All partitions equally likely.
+
+    They add up to `length`, or to 2 for a single token, as T5 has it.
+    """
+    noise, spans = self._noise(length)
+    lengths = np.empty((spans, 2), np.int64)
+    lengths[:, 1] = _random_partition(noise, spans, rng)
+    lengths[:, 0] = _random_partition(max(length, 2) - noise, spans, rng)
+    return lengths.reshape(-1)
+
+  def __call__(self, tokens: np.ndarray, rng: np.random.Generator, tokenizer: Sentinels) -> dict[str, np.ndarray]:
+    """Makes an example of raw tokens.
+
+    Args:
+      tokens: `[length]` int, without EOS, at least one.
+      rng: decides the spans.
+      tokenizer: gives the sentinels and EOS.
+
+    Returns:
+      `inputs` and `targets`, int32, EOS included.
+    """
+    assert len(tokens) > 0
+    lengths = self.span_lengths(len(tokens), rng)
+    if lengths.sum() > len(tokens):  # a single token: all of it is input, and the noise span after it is empty
+      lengths[-1] = 0
+    spans = len(lengths) // 2
+    if spans > tokenizer.num_sentinels:
+      raise errors.UsageError(
+        f'span corruption of {len(tokens)} tokens needs {spans} sentinels, but the tokenizer has '
+        f'{tokenizer.num_sentinels}: make the inputs shorter or mean_noise_span_length larger'
+      )
+    sentinels = _sentinels(tokenizer, spans)
+    is_noise = np.repeat(np.arange(2 * spans) % 2 == 1, lengths)
+    # A sentinel stands where its noise span was (inputs) and before it (targets).
+    inputs = _with_sentinels(tokens[~is_noise], np.cumsum(lengths[0::2]), sentinels, tokenizer.eos_id)
+    targets = _with_sentinels(tokens[is_noise], np.cumsum(lengths[1::2]) - lengths[1::2], sentinels, tokenizer.eos_id)
+    if lengths[-1] == 0:
+      inputs = np.delete(inputs, -2)
+    return {'inputs': inputs, 'targets': targets}
+
+
+def restore(inputs: np.ndarray, targets: np.ndarray, tokenizer: Sentinels) -> np.ndarray:
+  """The raw tokens of an example, int32: each sentinel of the inputs gives way to its span in the targets."""
+  index_of = {tokenizer.sentinel_id(i): i for i in range(tokenizer.num_sentinels)}
+  spans: dict[int, list[int]] = {}
+  span: list[int] = []
+  for token in targets[:-1].tolist():
+    if token in index_of:
+      span = spans.setdefault(index_of[token], [])
+    else:
+      span.append(token)
+  restored: list[int] = []
+  for token in inputs[:-1].tolist():
+    restored.extend(spans.get(index_of[token], []) if token in index_of else [token])
+  return np.array(restored, np.int32)
+
+
+def _random_partition(items: int, segments: int, rng: np.random.Generator) -> np.ndarray:
+  """`segments` positive ints that add up to `items`, every such partition equally likely."""
+  if segments == 1:  # `choice` refuses to take nothing of nothing
+    return np.array([items])
+  cuts = 1 + np.sort(rng.choice(items - 1, segments - 1, replace=False, shuffle=False))
+  return np.append(cuts, items) - np.append(0, cuts)
+
+
+@functools.lru_cache(maxsize=64)
+def _sentinels(tokenizer: Sentinels, count: int) -> np.ndarray:
+  """Ids of the first `count` sentinels, int32."""
+  return np.array([tokenizer.sentinel_id(i) for i in range(count)], np.int32)
+
+
+def _with_sentinels(tokens: np.ndarray, places: np.ndarray, sentinels: np.ndarray, eos_id: int) -> np.ndarray:
+  """`tokens` with `sentinels[i]` put before `tokens[places[i]]` (places ascending), and EOS at the end; int32."""
+  out = np.empty(len(tokens) + len(sentinels) + 1, np.int32)
+  at = places + np.arange(len(sentinels))
+  is_token = np.ones(len(out), bool)
+  is_token[at] = False
+  is_token[-1] = False
+  out[at] = sentinels
+  out[is_token] = tokens
+  out[-1] = eos_id
+  return out

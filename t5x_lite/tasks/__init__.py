@@ -1,0 +1,1 @@
+"""The catalogue of tasks and mixtures: values, little code."""
