@@ -1,0 +1,87 @@
+"""The folder of a run: held by one run at a time, and saying what the run is made of."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import platform
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+
+import t5x_lite
+from t5x_lite.core import errors, tree
+from t5x_lite.training import processes
+from t5x_lite.training.steps import Trainer
+
+MODEL_INFO = 'model-info.txt'  # T5X's name
+RUN_INFO = 'run-info.json'
+_LOCK = '.lock'
+
+
+@contextlib.contextmanager
+def hold(model_dir: str) -> Iterator[None]:
+  """Makes the folder, and keeps other runs out of it. The lock goes with the process, however that ends.
+
+  Raises:
+    UsageError: a run that is still going on holds it, or it cannot be made.
+  """
+  if not processes.is_primary():
+    yield
+    return
+  folder = pathlib.Path(model_dir)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / _LOCK).open('w')
+  except OSError as error:
+    raise errors.UsageError(f'MODEL_DIR={model_dir}: cannot write there ({error.strerror})') from error
+  with file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise errors.UsageError(f'MODEL_DIR={model_dir}: another run is going on there; choose another folder') from None
+    except OSError:  # A file system without locks: nothing to hold.
+      pass
+    yield
+
+
+def describe(model_dir: str, trainer: Trainer, data: Mapping[str, Any], seed: int) -> list[str]:
+  """Writes `model-info.txt` and `run-info.json`; returns lines for the log.
+
+  Args:
+    model_dir: the folder.
+    trainer: of the run.
+    data: the fingerprint of its data.
+    seed: of parameters and dropout.
+  """
+  params = tree.named_leaves(trainer.abstract_state.params)
+  if processes.is_primary():
+    rows = [f'{name}  {leaf.dtype}{list(leaf.shape)}  {leaf.sharding.spec}' for name, leaf in params.items()]
+    total = tree.count_parameters(trainer.abstract_state.params)
+    _write(pathlib.Path(model_dir) / MODEL_INFO, '\n'.join([*rows, f'total: {total:,} parameters', '']))
+    info = {
+      't5x_lite': t5x_lite.__version__,
+      'jax': jax.__version__,
+      'python': platform.python_version(),
+      'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+      'processes': jax.process_count(),
+      'seed': seed,
+      'data': dict(data),
+    }
+    _write(pathlib.Path(model_dir) / RUN_INFO, json.dumps(info, indent=2) + '\n')
+  sources = ', '.join(f'{name} {_short(value)}' for name, value in data['sources'].items())
+  return [f'data fingerprints: {sources}; vocabulary {_short(data["tokenizer"])}']
+
+
+def _short(fingerprint: str) -> str:
+  return fingerprint if len(fingerprint) <= 24 else fingerprint[:16]
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+  temporary = path.with_name(f'.{path.name}.tmp')
+  temporary.write_text(text, encoding='utf-8')
+  os.replace(temporary, path)

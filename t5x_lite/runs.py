@@ -1,0 +1,231 @@
+"""Puts models, data and training together: the functions that gin files configure and that the entry points call."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from t5x_lite import evaluation, inference, run_folder
+from t5x_lite.core import errors, tree
+from t5x_lite.data import dataset_config, features, inspection, pipeline
+from t5x_lite.data.dataset_config import DatasetConfig
+from t5x_lite.data.tokenizers import Tokenizer
+from t5x_lite.inference import Generator
+from t5x_lite.partitioning.mesh import MeshShape, make_mesh
+from t5x_lite.training import loop as loop_lib
+from t5x_lite.training import processes, warmstart
+from t5x_lite.training.checkpoints import CheckpointConfig, Checkpointer
+from t5x_lite.training.console import Console
+from t5x_lite.training.job import Job, LoopConfig
+from t5x_lite.training.learner import Learner
+from t5x_lite.training.state import TrainState
+from t5x_lite.training.steps import Trainer
+from t5x_lite.training.window import count_positions
+from t5x_lite.training.writers import MetricWriter, to_json
+
+_INPUT_FORMATS = ('auto', 'text', 'jsonl')
+
+
+class ConfigRecord(Protocol):
+  """The configuration that a run was made of, as whoever made it keeps it."""
+
+  text: str
+  values: dict[str, str]
+  allow_change: bool
+
+  def write(self, folder: str) -> Any:
+    """Writes `config.gin` in the folder."""
+
+  def check(self, saved: Mapping[str, str]) -> None:
+    """Raises UsageError where `saved` values differ, unless that is allowed."""
+
+
+def train(
+  *,
+  learner: Learner,
+  dataset: DatasetConfig,
+  loop: LoopConfig,
+  checkpoint: CheckpointConfig,
+  model_dir: str,
+  config: ConfigRecord,
+  eval_dataset: DatasetConfig | None = None,
+  eval_steps: int | None = 20,
+  num_samples: int = 3,
+  mesh: MeshShape = MeshShape(),  # noqa: B008, a frozen value
+  random_seed: int = 0,
+  initial_checkpoint_path: str | None = None,
+  dry_run: bool = False,
+) -> int:
+  """Trains, or goes on with the run in `model_dir`.
+
+  Args:
+    learner: model, loss and optimiser.
+    dataset: what to train on.
+    loop: how long, and what happens how often.
+    checkpoint: which checkpoints are kept.
+    model_dir: the folder of the run.
+    config: the configuration, kept in the folder and with every checkpoint.
+    eval_dataset: held-out data, each task of it evaluated by itself; None: no evaluation.
+    eval_steps: batches of a task's evaluation; None: all of them.
+    num_samples: predictions shown at each evaluation, per task.
+    mesh: how devices are arranged.
+    random_seed: of initial parameters and dropout.
+    initial_checkpoint_path: where the state comes from if `model_dir` has no checkpoint.
+    dry_run: print what the run amounts to and stop before data is read.
+
+  Returns:
+    The exit code: 0, or 128 + n after signal n.
+
+  Raises:
+    UsageError: anything that does not fit together.
+    TrainingDiverged: the loss did.
+  """
+  dataset_config.check_values(dataset)
+  _check_vocabulary(dataset.tokenizer, learner.module)
+  spec = features.batch_spec(dataset.features, dataset.task_feature_lengths, dataset.batch_size)
+  trainer = Trainer(learner, make_mesh(mesh), spec)
+  flops = learner.module.flops_per_step(spec)
+  console = Console()
+  console.note(_summary(trainer, flops))
+  if dry_run:
+    return 0
+  model_dir = str(pathlib.Path(model_dir).expanduser().absolute())
+  console.note(f'MODEL_DIR {model_dir}')
+  with contextlib.ExitStack() as stack:
+    stack.enter_context(run_folder.hold(model_dir))
+    checkpointer = Checkpointer(model_dir, keep=checkpoint.keep, keep_best=checkpoint.keep_best)
+    stack.callback(checkpointer.close)
+    saved = checkpointer.read_config()
+    if saved is not None:
+      config.check(saved)
+    iterator = pipeline.build(dataset, rows=trainer.process_rows())
+    stack.callback(iterator.close)
+    job = Job(
+      init=functools.partial(_initial_state, trainer, random_seed, initial_checkpoint_path, console),
+      merge_data_states=pipeline.merge_states,
+      record=config.values,
+      flops_per_step=flops,
+    )
+    if eval_dataset is not None:
+      held_out = evaluation.HeldOut(trainer, eval_dataset, eval_steps=eval_steps, num_samples=num_samples)
+      job = dataclasses.replace(
+        job, evaluate=held_out.evaluate, predict=held_out.predict, eval_split=eval_dataset.split
+      )
+    if processes.is_primary():
+      config.write(model_dir)
+    fingerprint = iterator.get_state()['fingerprint']
+    for line in run_folder.describe(model_dir, trainer, fingerprint, random_seed):
+      console.note(line)
+    writer = MetricWriter(model_dir)
+    stack.callback(writer.close)
+    return loop_lib.run(loop, trainer, iterator, checkpointer, writer, console, job).exit_code
+
+
+def _initial_state(trainer: Trainer, seed: int, path: str | None, console: Console) -> TrainState:
+  """Where a run without checkpoints begins."""
+  if path is None:
+    return trainer.init(seed)
+  state, told = warmstart.warm_start(trainer, path, seed)
+  console.note(told)
+  return state
+
+
+def _check_vocabulary(tokenizer: Tokenizer | None, module: Any) -> None:
+  """Raises UsageError if the tokenizer has ids that the model has no row for."""
+  if tokenizer is not None and tokenizer.vocab_size > module.config.vocab_size:
+    raise errors.UsageError(
+      f'the vocabulary has {tokenizer.vocab_size} ids, but the model only {module.config.vocab_size} rows: '
+      f'expected VOCAB_SIZE of at least {tokenizer.vocab_size}'
+    )
+
+
+def _summary(trainer: Trainer, flops: float) -> str:
+  """Parameters, and tokens and FLOPs of a step."""
+  shapes = ', '.join(
+    f'{name.removesuffix("_input_tokens")} {leaf.shape[0]} x {leaf.shape[1]}'
+    for name, leaf in trainer.batch_spec.items()
+    if name.endswith('_input_tokens')
+  )
+  mesh = ', '.join(f'{name} {size}' for name, size in trainer.mesh.shape.items() if size > 1)
+  kind = trainer.mesh.devices.flat[0].device_kind
+  return '\n'.join(
+    [
+      f'parameters      {tree.count_parameters(trainer.abstract_state.params):,}',
+      f'tokens a step   {count_positions(trainer.batch_spec):,} ({shapes})',
+      f'FLOPs a step    {flops:.4g} (forward and backward)',
+      f'devices         {trainer.mesh.size} x {kind}' + (f' ({mesh})' if mesh else ''),
+    ]
+  )
+
+
+def infer(
+  *,
+  module: Any,
+  tokenizer: Tokenizer,
+  task_feature_lengths: Mapping[str, int],
+  checkpoint: str,
+  input: str,
+  output: str,
+  batch_size: int = 32,
+  max_decode_length: int | None = None,
+  input_format: str = 'auto',
+  mesh: MeshShape = MeshShape(),  # noqa: B008, a frozen value
+) -> int:
+  """Writes the greedy output of a model for each line of a file, as JSON lines.
+
+  Args:
+    module: the model.
+    tokenizer: its vocabulary.
+    task_feature_lengths: `inputs` are cut to that many tokens.
+    checkpoint: a run's folder, or the folder of one step.
+    input: path of a text file, one input a line, or `-` for standard input.
+    output: path of the JSON lines, or `-` for standard output.
+    batch_size: rows decoded together.
+    max_decode_length: tokens written at most; None: the length of `targets`.
+    input_format: 'text'; 'jsonl', with the input under "inputs"; or 'auto', by the ending of the file's name.
+    mesh: how devices are arranged.
+
+  Returns:
+    The exit code: 0, also if some lines were bad; those are told on stderr and have a row with `error`.
+  """
+  if input_format not in _INPUT_FORMATS:
+    raise errors.unknown('input_format', input_format, _INPUT_FORMATS)
+  length = max_decode_length or task_feature_lengths['targets']
+  with _opened(input, 'rb') as source, _opened(output, 'w') as sink:
+    generator = Generator(module, checkpoint, make_mesh(mesh), batch_size, max_length=length, tokenizer=tokenizer)
+    jsonl = input_format == 'jsonl' or (input_format == 'auto' and input.endswith('.jsonl'))
+    lines = inference.read_lines(source, jsonl=jsonl)
+    rows = inference.predict(
+      lines, generator, tokenizer, longest=task_feature_lengths['inputs'], batch_size=generator.batch_size
+    )
+    for row in rows:
+      if 'error' in row:
+        print(f'line {row["line"]}: {row["error"]}', file=sys.stderr)
+      if processes.is_primary():
+        print(to_json(row), file=sink, flush=True)
+  return 0
+
+
+def inspect(*, dataset: DatasetConfig, num: int) -> int:
+  """Prints examples of a data set, a packed row, shares, padding and speed."""
+  inspection.inspect(dataset, num)
+  return 0
+
+
+@contextlib.contextmanager
+def _opened(path: str, mode: str) -> Iterator[Any]:
+  """An open file; `-` is standard input or output."""
+  if path == '-':
+    yield sys.stdin.buffer if mode == 'rb' else sys.stdout
+    return
+  try:
+    file = pathlib.Path(path).expanduser().open(mode, encoding=None if 'b' in mode else 'utf-8')
+  except OSError as error:
+    raise errors.UsageError(f'{path}: {error.strerror}') from error
+  with file:
+    yield file

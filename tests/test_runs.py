@@ -1,0 +1,271 @@
+"""Whole runs as a user starts them: real processes, real data, killed, resumed, moved and repeated."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+STEPS = 12
+
+# A T5 that compiles in seconds. Dropout is on, so that a resumed run has to have the same keys.
+OVERRIDES = {
+  'T5Config.emb_dim': 16,
+  'T5Config.mlp_dim': 32,
+  'T5Config.num_heads': 2,
+  'T5Config.head_dim': 8,
+  'T5Config.num_encoder_layers': 1,
+  'T5Config.num_decoder_layers': 1,
+  'embedded_vocabulary.size': 1000,
+  'VOCAB_SIZE': 1100,
+  'TASK_FEATURE_LENGTHS': "{'inputs': 32, 'targets': 16}",
+  'DROPOUT_RATE': 0.1,
+  'BATCH_SIZE': 8,
+  'TRAIN_STEPS': STEPS,
+  'LOG_PERIOD': 1,
+  'EVAL_PERIOD': 6,
+  'EVAL_STEPS': 2,
+  'CHECKPOINT_PERIOD': 3,
+  'WARMUP_STEPS': 4,
+}
+
+
+def command(model_dir, module='train', gin_file='t5_tiny.gin', flags=(), **overrides):
+  bindings = {**OVERRIDES, 'MODEL_DIR': str(model_dir), **overrides}
+  return [
+    sys.executable, '-m', f't5x_lite.{module}', f'--gin_file={gin_file}', *flags,
+    *(f'--gin.{name}={value}' for name, value in bindings.items()),
+  ]  # fmt: skip
+
+
+def environment(devices=1):
+  # Subprocesses compile with the flags of the tests and share one compilation cache.
+  return {**os.environ, 'JAX_NUM_CPU_DEVICES': str(devices), 'PYTHONWARNINGS': 'ignore'}
+
+
+def run(args, *, devices=1, code=0, **kwargs):
+  done = subprocess.run(args, capture_output=True, text=True, env=environment(devices), timeout=300, **kwargs)
+  assert done.returncode == code, done.stdout + done.stderr
+  return done
+
+
+def start(args, *, devices=1):
+  return subprocess.Popen(
+    args, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(devices), bufsize=1
+  )
+
+
+def params(model_dir, step=STEPS):
+  """All arrays of a checkpoint by name."""
+  import orbax.checkpoint as ocp
+
+  from t5x_lite.core import tree
+
+  with ocp.PyTreeCheckpointer() as checkpointer:
+    return tree.named_leaves(checkpointer.restore(pathlib.Path(model_dir) / f'checkpoint_{step}' / 'state'))
+
+
+def assert_same_state(one, other):
+  one, other = params(one), params(other)
+  assert one.keys() == other.keys() and any(name.startswith('params/') for name in one)
+  for name, leaf in one.items():
+    np.testing.assert_array_equal(leaf, other[name], err_msg=name)
+
+
+def rows(model_dir, split='train'):
+  lines = (pathlib.Path(model_dir) / 'metrics.jsonl').read_text().splitlines()
+  return [row for row in map(json.loads, lines) if row['split'] == split]
+
+
+def losses(model_dir):
+  return {row['step']: row['loss'] for row in rows(model_dir)}
+
+
+@pytest.fixture(scope='session')
+def reference(tmp_path_factory):
+  """The uninterrupted run that the others are held against."""
+  folder = tmp_path_factory.mktemp('runs') / 'reference'
+  done = run(command(folder))
+  return folder, done.stdout
+
+
+def test_a_run_leaves_what_it_promises(reference):
+  folder, printed = reference
+  assert {'config.gin', 'model-info.txt', 'run-info.json', 'metrics.jsonl', 'samples.jsonl'} <= {
+    path.name for path in folder.iterdir()
+  }
+  assert [row['step'] for row in rows(folder)] == list(range(1, STEPS + 1))
+  assert [row['step'] for row in rows(folder, 'validation')] == [6, 12]
+  assert all({'loss', 'tokens_per_second', 'mfu', 'useful_token_fraction'} <= row.keys() for row in rows(folder))
+  for text in (f'MODEL_DIR {folder}', 'fingerprint', f'step {STEPS}/{STEPS}', 'prediction', '<extra_id_0>', 'finished'):
+    assert text in printed
+  samples = [json.loads(line) for line in (folder / 'samples.jsonl').read_text().splitlines()]
+  assert {sample['step'] for sample in samples} == {6, 12}
+  assert all('<extra_id_0>' in sample['input'] and '<extra_id_0>' in sample['target'] for sample in samples)
+  assert sorted(path.name for path in folder.glob('checkpoint_*'))[0] == 'checkpoint_12'
+  assert list((folder / 'train').glob('events.*')) and list((folder / 'embedded_text_eval').glob('events.*'))
+
+
+def test_a_finished_run_says_so_and_changes_nothing(reference):
+  folder, _ = reference
+  before = (folder / 'metrics.jsonl').read_bytes()
+  done = run(command(folder))
+  assert 'has finished' in done.stdout and f'{STEPS} steps' in done.stdout
+  assert (folder / 'metrics.jsonl').read_bytes() == before
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_bit_identical(reference, tmp_path):
+  """SIGKILL after each of these steps was logged, most of them between two checkpoints or during one."""
+  for last in (1, 3, 4, 8, 10):
+    process = start(command(tmp_path / 'run'))
+    for line in process.stdout:
+      if line.startswith(f'step {last:>2}/{STEPS}'):
+        time.sleep(0.02 * last)
+        process.kill()
+        break
+    assert process.wait() == -signal.SIGKILL
+  run(command(tmp_path / 'run'))
+  assert_same_state(reference[0], tmp_path / 'run')
+  assert losses(reference[0]) == losses(tmp_path / 'run')  # and each step once
+  assert [row['step'] for row in rows(tmp_path / 'run')] == list(range(1, STEPS + 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('number', 'code'), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_says_how_to_resume(reference, tmp_path, number, code):
+  process = start(command(tmp_path / 'run'))
+  printed = ''
+  for line in process.stdout:
+    printed += line
+    if line.startswith(f'step  4/{STEPS}'):
+      process.send_signal(number)
+  assert process.wait() == code, printed
+  assert 'to resume: run the same command again' in printed and 'Traceback' not in printed
+  run(command(tmp_path / 'run'))
+  assert_same_state(reference[0], tmp_path / 'run')
+
+
+@pytest.mark.slow
+def test_its_own_config_repeats_it_bit_by_bit(reference, tmp_path):
+  args = [sys.executable, '-m', 't5x_lite.train', f'--gin_file={reference[0]}/config.gin']
+  run([*args, f'--gin.MODEL_DIR={tmp_path}/again'], cwd=tmp_path)
+  assert_same_state(reference[0], tmp_path / 'again')
+
+
+@pytest.mark.slow
+def test_a_damaged_newest_checkpoint_is_named_and_the_one_before_is_used(reference, tmp_path):
+  run(command(tmp_path, TRAIN_STEPS=9))
+  arrays = [path for path in (tmp_path / 'checkpoint_9' / 'state').rglob('*') if path.is_file()]
+  largest = max(arrays, key=lambda path: path.stat().st_size)
+  largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+  done = run(command(tmp_path))
+  assert 'checkpoint_9' in done.stderr and 'damaged' in done.stderr
+  assert 'resuming after step 6' in done.stdout
+  assert_same_state(reference[0], tmp_path)
+
+
+@pytest.mark.slow
+def test_it_goes_on_with_other_devices_and_another_mesh(reference, tmp_path):
+  """Started on 8 devices with all mesh axes in use, finished on 2; the losses are those of one device."""
+  run(command(tmp_path, TRAIN_STEPS=6, **{'MeshShape.data': 2, 'MeshShape.fsdp': 2, 'MeshShape.tensor': 2}), devices=8)
+  run(command(tmp_path), devices=2)
+  assert losses(tmp_path).keys() == losses(reference[0]).keys()
+  for step, loss in losses(reference[0]).items():
+    assert losses(tmp_path)[step] == pytest.approx(loss, rel=2e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_does(reference, tmp_path):
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    address = f'127.0.0.1:{free.getsockname()[1]}'
+  processes = [
+    start(command(tmp_path, flags=(f'--coordinator_address={address}', '--num_processes=2', f'--process_id={i}')))
+    for i in range(2)
+  ]
+  printed = [process.communicate(timeout=300)[0] for process in processes]
+  assert [process.returncode for process in processes] == [0, 0], printed
+  assert f'step {STEPS}/{STEPS}' in printed[0] and 'step' not in printed[1]
+  for step, loss in losses(reference[0]).items():
+    assert losses(tmp_path)[step] == pytest.approx(loss, rel=1e-3)
+  # What two processes saved, one can go on from.
+  run(command(tmp_path, TRAIN_STEPS=STEPS + 2))
+  assert sorted(losses(tmp_path)) == list(range(1, STEPS + 3))
+
+
+@pytest.mark.slow
+def test_changed_settings_are_refused_unless_told_to_go_on(tmp_path):
+  run(command(tmp_path, TRAIN_STEPS=3))
+  for name, value, told in (
+    ('BATCH_SIZE', 4, 'batch_size: 8 -> 4'),
+    ('WARMUP_STEPS', 5, 'warmup_steps: 4 -> 5'),
+    ('adafactor.decay_rate', 0.7, 'decay_rate: 0.8 -> 0.7'),
+    ('RANDOM_SEED', 1, 'random_seed: 0 -> 1'),
+  ):
+    done = run(command(tmp_path, **{name: value}), code=2)
+    assert told in done.stderr and len(done.stderr.splitlines()) == 1
+  run(command(tmp_path, flags=('--allow_config_change',), BATCH_SIZE=4, TRAIN_STEPS=5))
+  assert sorted(losses(tmp_path)) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.slow
+def test_another_architecture_is_refused_by_name(tmp_path):
+  run(command(tmp_path, TRAIN_STEPS=3))
+  done = run(command(tmp_path, flags=('--allow_config_change',), **{'T5Config.mlp_dim': 48}), code=2)
+  assert 'mlp' in done.stderr and '32' in done.stderr and '48' in done.stderr
+
+
+@pytest.mark.slow
+def test_two_runs_in_one_folder_at_once_are_refused(tmp_path):
+  first = start(command(tmp_path, TRAIN_STEPS=2000))
+  for line in first.stdout:
+    if line.startswith('step'):
+      break
+  done = run(command(tmp_path, TRAIN_STEPS=2000), code=2)
+  assert 'another run is going on there' in done.stderr
+  first.kill()
+  first.wait()
+
+
+@pytest.mark.slow
+def test_fine_tuning_starts_from_a_checkpoint(reference, tmp_path):
+  """T5X: the step goes on, the schedule is the fine-tuning's, the data is new."""
+  tuning = {
+    'MIXTURE_OR_TASK_NAME': 'embedded_summarize',
+    'INITIAL_CHECKPOINT_PATH': str(reference[0]),
+    'TRAIN_STEPS': STEPS + 4,
+  }
+  overrides = {**OVERRIDES, **tuning, 'MODEL_DIR': str(tmp_path)}
+  del overrides['WARMUP_STEPS']
+  args = [sys.executable, '-m', 't5x_lite.train', '--gin_file=models/t5_tiny.gin', '--gin_file=runs/finetune.gin']
+  done = run([*args, *(f'--gin.{name}={value}' for name, value in overrides.items())])
+  assert f'starting from {reference[0]}/checkpoint_{STEPS}' in done.stdout
+  assert sorted(losses(tmp_path)) == [13, 14, 15, 16]
+  assert {row['learning_rate'] for row in rows(tmp_path)} == {pytest.approx(1e-3)}
+  assert {row['task'] for row in rows(tmp_path, 'validation')} == {'embedded_summarize'}
+
+
+@pytest.mark.slow
+def test_infer_keeps_the_order_and_survives_a_bad_line(reference, tmp_path):
+  lines = [b'A short line.', b'\xff not UTF-8', b'', b'word ' * 200, 'Überraschung <extra_id_0>!'.encode(), b'last']
+  (tmp_path / 'in.txt').write_bytes(b'\n'.join(lines) + b'\n')
+  args = [sys.executable, '-m', 't5x_lite.infer', f'--checkpoint={reference[0]}']
+  done = run([*args, f'--input={tmp_path}/in.txt', f'--output={tmp_path}/out.jsonl'])
+  out = [json.loads(line) for line in (tmp_path / 'out.jsonl').read_text().splitlines()]
+  assert [row['line'] for row in out] == [1, 2, 3, 4, 5, 6]
+  assert 'UTF-8' in out[1]['error'] and 'line 2' in done.stderr
+  assert [row['inputs'] for row in out if 'inputs' in row] == [lines[i].decode() for i in (0, 2, 3, 4, 5)]
+  assert [row['line'] for row in out if row.get('truncated')] == [4]
+  again = subprocess.run(
+    [*args, '--input=-'], input=b'last\n', capture_output=True, env=environment(), timeout=300, check=True
+  )
+  assert json.loads(again.stdout)['prediction'] == out[5]['prediction']
