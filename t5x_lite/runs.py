@@ -25,6 +25,7 @@ from t5x_lite.training.job import Job, LoopConfig
 from t5x_lite.training.learner import Learner
 from t5x_lite.training.state import TrainState
 from t5x_lite.training.steps import Trainer
+from t5x_lite.training.warmstart import TolerantCheckpointer, TolerantIterator
 from t5x_lite.training.window import count_positions
 from t5x_lite.training.writers import MetricWriter, to_json
 
@@ -98,7 +99,10 @@ def train(
   console.note(f'MODEL_DIR {model_dir}')
   with contextlib.ExitStack() as stack:
     stack.enter_context(run_folder.hold(model_dir))
-    checkpointer = Checkpointer(model_dir, keep=checkpoint.keep, keep_best=checkpoint.keep_best)
+    if config.allow_change:
+      checkpointer = TolerantCheckpointer(model_dir, checkpoint, trainer, random_seed, console.note)
+    else:
+      checkpointer = Checkpointer(model_dir, keep=checkpoint.keep, keep_best=checkpoint.keep_best)
     stack.callback(checkpointer.close)
     saved = checkpointer.read_config()
     if saved is not None:
@@ -123,7 +127,8 @@ def train(
       console.note(line)
     writer = MetricWriter(model_dir)
     stack.callback(writer.close)
-    return loop_lib.run(loop, trainer, iterator, checkpointer, writer, console, job).exit_code
+    data = TolerantIterator(iterator, console.note) if config.allow_change else iterator
+    return loop_lib.run(loop, trainer, data, checkpointer, writer, console, job).exit_code
 
 
 def _initial_state(trainer: Trainer, seed: int, path: str | None, console: Console) -> TrainState:
