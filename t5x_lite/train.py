@@ -1,0 +1,41 @@
+"""Trains a model, or goes on with a run: `python -m t5x_lite.train --gin_file=t5_small.gin`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from t5x_lite.cli import command, record
+
+DIVERGED = 3
+
+
+def _define(values: flags.FlagValues) -> None:
+  flags.DEFINE_bool('dry_run', False, 'Print the configuration and the size of the run, and stop.', flag_values=values)
+  flags.DEFINE_bool(
+    record.ALLOW_CHANGE, False, 'Go on with a run under another configuration than it began with.', flag_values=values
+  )
+
+
+def _train(session: command.Session) -> int | None:
+  session.refuse_idle_flags()
+  if session.flags.dry_run:
+    print('\n'.join(record.summary(session.record.values)))
+  from t5x_lite.training.monitor import TrainingDiverged  # JAX is imported by now, and was not at the start.
+
+  try:
+    return session.call(config=session.record, dry_run=session.flags.dry_run)
+  except TrainingDiverged as error:
+    print(f'error: {error}', file=sys.stderr)
+    return DIVERGED
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command; returns its exit code."""
+  return command.run(argv, 'runs.train', usage=__doc__, define=_define, work=_train, given=('config', 'dry_run'))
+
+
+if __name__ == '__main__':
+  sys.exit(main())

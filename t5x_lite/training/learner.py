@@ -1,0 +1,196 @@
+"""What is learned and how: the module, its loss and normaliser, and the gradient over microbatches."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from t5x_lite import losses
+from t5x_lite.core import axes, errors
+from t5x_lite.core import batch as batch_lib
+from t5x_lite.core.batch import Batch
+from t5x_lite.training.schedules import Schedule
+
+
+class LossNormalizer(enum.StrEnum):
+  """What T5X's loss_normalizing_factor may say in words.
+
+  Attributes:
+    NUM_REAL_TARGET_TOKENS: divide by the sum of the loss weights of the batch.
+    NUM_TOTAL_TARGET_TOKENS: divide by batch size times target length, padding included.
+    AVERAGE_PER_SEQUENCE: the mean of each sequence first (each example of a packed row is one), then the mean of those.
+  """
+
+  NUM_REAL_TARGET_TOKENS = 'NUM_REAL_TARGET_TOKENS'
+  NUM_TOTAL_TARGET_TOKENS = 'NUM_TOTAL_TARGET_TOKENS'
+  AVERAGE_PER_SEQUENCE = 'AVERAGE_PER_SEQUENCE'
+
+
+def parse_normalizer(value: float | str | None) -> float | LossNormalizer | None:
+  """A loss_normalizing_factor as given by a user.
+
+  Raises:
+    UsageError: for an unknown word or a constant that is not positive.
+  """
+  if isinstance(value, str):
+    if value.upper() not in LossNormalizer.__members__:
+      raise errors.unknown('loss_normalizing_factor', value, LossNormalizer.__members__)
+    return LossNormalizer[value.upper()]
+  if value is not None and not value > 0:
+    raise errors.UsageError(f'loss_normalizing_factor={value}: expected a positive number, None or a name')
+  return value
+
+
+def objective_weights(batch: Batch, factor: float | str | None) -> tuple[jax.Array, jax.Array]:
+  """`(weights float32 [B, L], normalizer float32 scalar)`: the objective is sum(weights * loss) / normalizer.
+
+  Must see the whole batch: a microbatch with its own normaliser would weigh its tokens unlike the others'.
+  """
+  targets, weights = batch_lib.targets(batch)
+  weights = weights.astype(jnp.float32)
+  factor = parse_normalizer(factor)
+  match factor:
+    case None:
+      return weights, jnp.ones((), jnp.float32)
+    case LossNormalizer.NUM_REAL_TARGET_TOKENS:
+      total = jnp.sum(weights)
+    case LossNormalizer.NUM_TOTAL_TARGET_TOKENS:
+      return weights, jnp.full((), targets.size, jnp.float32)
+    case LossNormalizer.AVERAGE_PER_SEQUENCE:
+      segments = batch[batch_lib.key(batch_lib.predicting_side(batch), batch_lib.SEGMENT_IDS)]
+      per_sequence = _sum_within_segments(weights, segments)
+      weights = jnp.where(per_sequence > 0, weights / jnp.where(per_sequence > 0, per_sequence, 1.0), 0.0)
+      total = jnp.sum(weights)
+    case _:
+      return weights, jnp.full((), factor, jnp.float32)
+  return weights, jnp.where(total > 0, total, 1.0)  # a batch of nothing but padding costs nothing
+
+
+def _sum_within_segments(weights: jax.Array, segments: jax.Array) -> jax.Array:
+  """For every position of `[B, L]`, the sum of the weights of its segment."""
+
+  def row(weights: jax.Array, segments: jax.Array) -> jax.Array:
+    return jax.ops.segment_sum(weights, segments, num_segments=weights.shape[0] + 1)[segments]
+
+  return jax.vmap(row)(weights, segments)
+
+
+@dataclasses.dataclass(frozen=True)
+class Learner:
+  """A module, its loss and its optimiser.
+
+  Attributes:
+    module: a linen module of the language model protocol (`factored_logits`).
+    optimizer: turns gradients into updates.
+    learning_rate: the schedule inside `optimizer`, for the log.
+    z_loss: coefficient of log(Z)^2; T5 uses 1e-4.
+    label_smoothing: probability mass spread over the wrong tokens.
+    loss_normalizing_factor: what the summed loss is divided by before its gradient is taken: nothing (None), a
+      constant, or a member of `LossNormalizer`. The reported loss is always per weighted token.
+    num_microbatches: the gradient is accumulated over this many parts of the batch.
+    vocab_chunk: most vocabulary entries whose logits exist at a time; None: all.
+    skip_nonfinite: leave parameters and optimiser state as they are where the loss or its gradient is not finite. The
+      optimiser's schedule counts updates made, so it then lags behind the step.
+  """
+
+  module: nn.Module
+  optimizer: optax.GradientTransformation
+  learning_rate: Schedule | float
+  z_loss: float = 0.0
+  label_smoothing: float = 0.0
+  loss_normalizing_factor: float | str | None = None
+  num_microbatches: int = 1
+  vocab_chunk: int | None = None
+  skip_nonfinite: bool = False
+
+  def __post_init__(self):
+    parse_normalizer(self.loss_normalizing_factor)
+    if not 0.0 <= self.label_smoothing < 1.0:
+      raise errors.UsageError(f'label_smoothing={self.label_smoothing}: expected at least 0 and less than 1')
+    for name in ('num_microbatches', 'vocab_chunk'):
+      value = getattr(self, name)
+      if value is not None and value < 1:
+        raise errors.UsageError(f'{name}={value}: expected at least 1')
+
+  def learning_rate_at(self, step: Any) -> jax.Array:
+    """The learning rate of a step, a float32 scalar."""
+    rate = self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate
+    return jnp.asarray(rate, jnp.float32)
+
+  def token_losses(self, params: Any, batch: Batch, dropout_key: jax.Array | None = None) -> losses.TokenLosses:
+    """The losses of every target of the batch; with a key in training mode, without deterministic."""
+    rngs = {} if dropout_key is None else {'dropout': dropout_key}
+    factored = self.module.apply(
+      {'params': params}, batch, deterministic=dropout_key is None, rngs=rngs, method='factored_logits'
+    )
+    targets, _ = batch_lib.targets(batch)
+    return losses.token_losses(
+      factored, targets, z_loss=self.z_loss, label_smoothing=self.label_smoothing, vocab_chunk=self.vocab_chunk
+    )
+
+  def sums(self, params: Any, batch: Batch) -> losses.LossSums:
+    """Loss sums of a batch, deterministic."""
+    _, weights = batch_lib.targets(batch)
+    return self.token_losses(params, batch).sums(weights)
+
+  def loss(
+    self, params: Any, batch: Batch, weights: jax.Array, normalizer: jax.Array, dropout_key: jax.Array
+  ) -> tuple[jax.Array, losses.LossSums]:
+    """`(objective, sums)` of a batch or a microbatch, in training mode.
+
+    Args:
+      params: the parameters.
+      batch: the rows.
+      weights: the objective's weights of these rows, float32 `[B, L]`.
+      normalizer: what the whole batch's objective is divided by.
+      dropout_key: the key of these rows.
+    """
+    tokens = self.token_losses(params, batch, dropout_key)
+    _, loss_weights = batch_lib.targets(batch)
+    return jnp.sum(tokens.loss * weights) / normalizer, tokens.sums(loss_weights)
+
+  def gradients(self, params: Any, batch: Batch, dropout_key: jax.Array) -> tuple[Any, jax.Array, losses.LossSums]:
+    """`(gradients, objective, sums)` over the whole batch; the same for any number of microbatches, dropout aside.
+
+    Microbatch i draws its dropout from `fold_in(dropout_key, i)`.
+    """
+    weights, normalizer = objective_weights(batch, self.loss_normalizing_factor)
+
+    def step(part: tuple[dict, jax.Array, jax.Array]) -> tuple[Any, jax.Array, losses.LossSums]:
+      batch, weights, index = part
+      key = jax.random.fold_in(dropout_key, index)
+      (objective, sums), grads = jax.value_and_grad(self.loss, has_aux=True)(params, batch, weights, normalizer, key)
+      return grads, objective, sums
+
+    if self.num_microbatches == 1:
+      return step((dict(batch), weights, jnp.zeros((), jnp.int32)))
+    parts = (*split_microbatches((dict(batch), weights), self.num_microbatches), jnp.arange(self.num_microbatches))
+    shapes = jax.eval_shape(step, jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), shapes)
+    total, _ = jax.lax.scan(lambda carry, part: (jax.tree.map(_add, carry, step(part)), None), zeros, parts)
+    return total
+
+
+def _add(total: jax.Array, part: jax.Array) -> jax.Array:
+  return total + part.astype(jnp.float32)
+
+
+def split_microbatches(batch: Any, num_microbatches: int) -> Any:
+  """Cuts arrays `[B, ...]` into `[G, B / G, ...]`, row r into microbatch r mod G.
+
+  Interleaved, so that a device that holds a run of rows has its share of every microbatch, and none has to move.
+  """
+
+  def split(x: jax.Array) -> jax.Array:
+    if x.shape[0] % num_microbatches:
+      raise errors.UsageError(f'num_microbatches={num_microbatches} does not divide a batch of {x.shape[0]} rows')
+    parts = x.reshape(-1, num_microbatches, *x.shape[1:]).swapaxes(0, 1)
+    return nn.with_logical_constraint(parts, (None, axes.ACT_BATCH) + (None,) * (x.ndim - 1))
+
+  return jax.tree.map(split, batch)

@@ -1,0 +1,37 @@
+"""What the processes of one run tell each other: small values gathered over hosts, and which of them writes files."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def is_primary() -> bool:
+  """Whether this process is the one that writes files and prints: process 0."""
+  return jax.process_index() == 0
+
+
+def gather(value: Any) -> list[Any]:
+  """Every process's `value`, in the order of the processes. All of them must call it.
+
+  Args:
+    value: anything that JSON can hold, up to a few megabytes.
+  """
+  if jax.process_count() == 1:
+    return [value]
+  from jax.experimental import multihost_utils
+
+  text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+  sizes = multihost_utils.process_allgather(np.asarray(text.size, np.int32)).reshape(-1)
+  padded = np.zeros(int(sizes.max()), np.uint8)
+  padded[: text.size] = text
+  rows = multihost_utils.process_allgather(padded).reshape(sizes.size, -1)
+  return [json.loads(rows[i, : sizes[i]].tobytes()) for i in range(sizes.size)]
+
+
+def from_primary(value: Any) -> Any:
+  """Process 0's `value` on every process. All of them must call it; the others' values are ignored."""
+  return gather(value)[0]

@@ -1,0 +1,173 @@
+"""The jitted steps: initialise, train, evaluate, on a mesh.
+
+The steps are pure functions; `Trainer` places their state and compiles them once.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from t5x_lite.core import batch as batch_lib
+from t5x_lite.core.batch import Batch
+from t5x_lite.metrics.sums import count_tokens
+from t5x_lite.partitioning import sharding
+from t5x_lite.partitioning.rules import STANDARD_RULES, Rules
+from t5x_lite.training.learner import Learner
+from t5x_lite.training.state import TrainState
+
+Metrics = dict[str, jax.Array]
+
+
+def init_state(learner: Learner, batch_spec: Mapping[str, jax.ShapeDtypeStruct], seed: jax.Array) -> TrainState:
+  """The state at step 0, parameters boxed with the logical names of their axes.
+
+  Parameters and dropout have keys of their own, both split from the seed.
+  """
+  params_key, dropout_key = jax.random.split(jax.random.key(seed))
+  boxed = learner.module.init({'params': params_key}, batch_lib.zeros(batch_spec))['params']
+  opt_state = learner.optimizer.init(nn.meta.unbox(boxed))
+  return TrainState(jnp.zeros((), jnp.int32), boxed, opt_state, jax.random.key_data(dropout_key))
+
+
+def train_step(learner: Learner, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+  """One update. Metrics are float32 scalars over the global batch:
+
+  `loss` (everything, per weighted target token), `loss_sum`, `z_loss_sum`, `nll_sum`, `correct_sum`, `weight_sum`,
+  `tokens` (positions that are not padding), `grad_norm` (before clipping), `update_norm`, `param_norm`,
+  `learning_rate`, `nonfinite` (1 where the loss or its gradient is not finite).
+  """
+  grads, objective, sums = learner.gradients(state.params, batch, state.dropout_key())
+  grad_norm = optax.tree.norm(grads)
+  finite = jnp.isfinite(objective) & jnp.isfinite(grad_norm)
+  updates, opt_state = learner.optimizer.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  if learner.skip_nonfinite:
+    old = (state.params, state.opt_state)
+    params, opt_state = jax.tree.map(functools.partial(jnp.where, finite), (params, opt_state), old)
+  metrics = sums.named() | {
+    'loss': sums.loss / jnp.where(sums.weight > 0, sums.weight, 1.0),
+    'tokens': count_tokens(batch),
+    'grad_norm': grad_norm,
+    'update_norm': optax.tree.norm(updates),
+    'param_norm': optax.tree.norm(params),
+    'learning_rate': learner.learning_rate_at(state.step),
+    'nonfinite': 1.0 - finite.astype(jnp.float32),
+  }
+  return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+
+def eval_step(learner: Learner, params: Any, batch: Batch) -> Metrics:
+  """The sums of a batch: `loss_sum`, `z_loss_sum`, `nll_sum`, `correct_sum`, `weight_sum`, `tokens`."""
+  return learner.sums(params, batch).named() | {'tokens': count_tokens(batch)}
+
+
+class Trainer:
+  """The steps of a learner on a mesh, with every array placed.
+
+  Attributes:
+    abstract_state: the `TrainState` as `jax.ShapeDtypeStruct`s with shardings, what a checkpoint is restored into.
+    state_shardings: the shardings alone.
+    param_shardings: those of the parameters.
+    batch_sharding: that of every array of a batch.
+  """
+
+  def __init__(
+    self,
+    learner: Learner,
+    mesh: Mesh,
+    batch_spec: Mapping[str, jax.ShapeDtypeStruct],
+    rules: Rules = STANDARD_RULES,
+  ):
+    """Places the state; compiles nothing yet.
+
+    Args:
+      learner: what to train.
+      mesh: where.
+      batch_spec: global shapes of the training batch.
+      rules: logical axis -> mesh axes.
+
+    Raises:
+      UsageError: where batch, microbatches or parameters do not divide over the mesh.
+    """
+    self.learner, self.mesh, self.rules, self.batch_spec = learner, mesh, tuple(rules), dict(batch_spec)
+    self.global_batch = next(iter(self.batch_spec.values())).shape[0]
+    sharding.check_batch(self.global_batch, mesh, self.rules, num_microbatches=learner.num_microbatches)
+    self.batch_sharding = sharding.batch_sharding(mesh, self.rules)
+    self._initial_state = functools.partial(init_state, learner, self.batch_spec)
+    self.abstract_state = self._place_state()
+    self.state_shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
+    self.param_shardings = self.state_shardings.params
+    everywhere = sharding.replicated(mesh)
+    self._init = jax.jit(lambda seed: nn.meta.unbox(self._initial_state(seed)), out_shardings=self.state_shardings)
+    self._train_step = jax.jit(
+      functools.partial(train_step, learner),
+      in_shardings=(self.state_shardings, self.batch_sharding),
+      out_shardings=(self.state_shardings, everywhere),
+      donate_argnums=0,
+    )
+    self._eval_step = jax.jit(
+      functools.partial(eval_step, learner),
+      in_shardings=(self.param_shardings, self.batch_sharding),
+      out_shardings=everywhere,
+    )
+    self._compiled: jax.stages.Compiled | None = None
+
+  def _place_state(self) -> TrainState:
+    with sharding.scope(self.mesh, self.rules):
+      boxed = jax.eval_shape(self._initial_state, np.uint32(0))
+    params = sharding.param_shardings(boxed.params, self.mesh, self.rules)
+    state = nn.meta.unbox(boxed)
+    everywhere = sharding.replicated(self.mesh)
+    placed = TrainState(
+      step=everywhere,
+      params=params,
+      opt_state=sharding.optimizer_shardings(state.opt_state, state.params, params, self.mesh),
+      rng=everywhere,
+    )
+    return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state, placed)
+
+  def init(self, seed: int) -> TrainState:
+    """The state at step 0, born sharded; the same values on every mesh."""
+    with sharding.scope(self.mesh, self.rules):
+      return self._init(np.uint32(seed % 2**32))
+
+  def lower(self) -> jax.stages.Lowered:
+    """The training step, traced and lowered for this mesh."""
+    batch = {
+      name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.batch_sharding)
+      for name, leaf in self.batch_spec.items()
+    }
+    with sharding.scope(self.mesh, self.rules):
+      return self._train_step.lower(self.abstract_state, batch)
+
+  def compile(self) -> jax.stages.Compiled:
+    """Compiles the training step ahead of time; `train_step` uses it from then on."""
+    if self._compiled is None:
+      self._compiled = self.lower().compile()
+    return self._compiled
+
+  def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    """`train_step` above on a global batch. The state is donated: use the one returned."""
+    return self.compile()(state, batch)
+
+  def eval_step(self, params: Any, batch: Batch) -> Metrics:
+    """`eval_step` above on a global batch, which may have another shape than the training batch."""
+    with sharding.scope(self.mesh, self.rules):
+      return self._eval_step(params, batch)
+
+  def process_rows(self, global_batch: int | None = None) -> np.ndarray:
+    """The rows that this process supplies; default: of a training batch."""
+    return sharding.process_rows(self.mesh, self.rules, global_batch or self.global_batch)
+
+  def shard_batch(self, host_rows: Mapping[str, np.ndarray], global_batch: int | None = None) -> dict[str, jax.Array]:
+    """Global arrays of the rows of this process; default: of a training batch."""
+    return sharding.shard_batch(host_rows, self.mesh, self.rules, global_batch or self.global_batch)

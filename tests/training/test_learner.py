@@ -1,0 +1,121 @@
+"""Normalisers as T5X has them, and microbatches that change nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from t5x_lite.core.errors import UsageError
+from t5x_lite.training import learner as learner_lib
+from t5x_lite.training import optimizers
+
+NORMALIZERS = [None, 233472.0, 'NUM_REAL_TARGET_TOKENS', 'NUM_TOTAL_TARGET_TOKENS', 'AVERAGE_PER_SEQUENCE']
+
+
+@pytest.fixture(scope='module')
+def params(tiny_lm, packed_batch):
+  init = jax.jit(lambda key: nn.unbox(tiny_lm().init({'params': key}, packed_batch(8)))['params'])
+  return init(jax.random.key(0))
+
+
+@pytest.fixture
+def make(tiny_lm):
+  """`make(**settings)`: a learner of the tiny model."""
+  return lambda dropout_rate=0.0, **settings: learner_lib.Learner(
+    tiny_lm(dropout_rate=dropout_rate), optimizers.sgd(0.1), 0.1, **settings
+  )
+
+
+def objective_by_hand(token_loss, batch, normalizer):
+  """Sums over Python loops."""
+  weights, segments = batch['decoder_loss_weights'], batch['decoder_segment_ids']
+  total = float(np.sum(token_loss * weights))
+  if normalizer == 'NUM_REAL_TARGET_TOKENS':
+    return total / weights.sum()
+  if normalizer == 'NUM_TOTAL_TARGET_TOKENS':
+    return total / weights.size
+  if normalizer == 'AVERAGE_PER_SEQUENCE':
+    means = []
+    for row in range(len(weights)):
+      for segment in range(1, segments[row].max() + 1):
+        here = segments[row] == segment
+        if weights[row, here].sum() > 0:
+          means.append(np.sum(token_loss[row, here] * weights[row, here]) / weights[row, here].sum())
+    return np.mean(means)
+  return total / (normalizer or 1.0)
+
+
+@pytest.mark.parametrize('normalizer', [*NORMALIZERS, 'average_per_sequence'])
+def test_objective_is_normalised_as_in_t5x(packed_batch, normalizer):
+  batch = packed_batch(8)
+  batch['decoder_loss_weights'][0, batch['decoder_segment_ids'][0] == 2] = 0.0  # a sequence of no weight counts nothing
+  token_loss = np.random.default_rng(0).normal(3.0, 1.0, (8, 12))
+  weights, total = learner_lib.objective_weights(jax.tree.map(jnp.asarray, batch), normalizer)
+  expected = objective_by_hand(token_loss, batch, normalizer.upper() if isinstance(normalizer, str) else normalizer)
+  np.testing.assert_allclose(np.sum(token_loss * np.asarray(weights)) / total, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize('normalizer', [None, 'NUM_REAL_TARGET_TOKENS', 'AVERAGE_PER_SEQUENCE'])
+def test_microbatches_equal_one_batch(make, params, packed_batch, normalizer):
+  """Rows hold different numbers of tokens, so a normaliser per microbatch would show."""
+  batch = packed_batch(8)
+  whole, parts = (
+    jax.jit(make(loss_normalizing_factor=normalizer, z_loss=1e-2, num_microbatches=count).gradients)(
+      params, batch, jax.random.key(1)
+    )
+    for count in (1, 4)
+  )
+  scale = max(float(jnp.max(jnp.abs(leaf))) for leaf in jax.tree.leaves(whole[0]))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6 * scale), parts[0], whole[0])
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), parts[1:], whole[1:])
+  _, objective, sums = whole
+  np.testing.assert_allclose(sums.weight, batch['decoder_loss_weights'].sum(), rtol=1e-6)
+  assert (objective == sums.loss) == (normalizer is None)  # the sums are never normalised
+
+
+def test_microbatches_have_dropout_of_their_own(make, params, packed_batch):
+  """Two microbatches of the same rows: with one key for both, their sum would be twice the one."""
+  batch = packed_batch(8)
+  twice = {name: np.repeat(rows, 2, axis=0) for name, rows in batch.items()}
+  gradients = jax.jit(make(dropout_rate=0.5, num_microbatches=2).gradients)
+  first, again, other = (gradients(params, twice, jax.random.key(key))[1] for key in (1, 1, 2))
+  one = jax.jit(make(dropout_rate=0.5).gradients)(params, batch, jax.random.key(1))[1]
+  assert first == again
+  assert first != other
+  assert abs(float(first) - 2 * float(one)) > 1e-3
+
+
+def test_microbatches_take_every_nth_row():
+  rows = {'x': np.arange(12).reshape(6, 2)}
+  parts = learner_lib.split_microbatches(jax.tree.map(jnp.asarray, rows), 3)
+  np.testing.assert_array_equal(parts['x'][1], rows['x'][1::3])
+
+
+@pytest.mark.parametrize('normalizer', NORMALIZERS)
+def test_a_batch_of_padding_costs_nothing(packed_batch, normalizer):
+  batch = packed_batch(8)
+  batch['decoder_loss_weights'][:] = 0.0
+  weights, total = learner_lib.objective_weights(jax.tree.map(jnp.asarray, batch), normalizer)
+  assert not np.any(np.asarray(weights))
+  assert total > 0
+
+
+@pytest.mark.parametrize(
+  ('settings', 'words'),
+  [
+    ({'loss_normalizing_factor': 'NUM_REAL_TARGET_TOKEN'}, "did you mean 'NUM_REAL_TARGET_TOKENS'"),
+    ({'loss_normalizing_factor': 0.0}, 'expected a positive number'),
+    ({'label_smoothing': 1.0}, 'label_smoothing=1.0'),
+    ({'num_microbatches': 0}, 'num_microbatches=0'),
+    ({'vocab_chunk': 0}, 'vocab_chunk=0'),
+  ],
+)
+def test_bad_settings_are_named(make, settings, words):
+  with pytest.raises(UsageError, match=words):
+    make(**settings)
+
+
+def test_microbatches_must_divide_the_batch(make, params, packed_batch):
+  with pytest.raises(UsageError, match='num_microbatches=3 does not divide a batch of 8 rows'):
+    make(num_microbatches=3).gradients(params, packed_batch(8), jax.random.key(0))
