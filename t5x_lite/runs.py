@@ -87,7 +87,6 @@ def train(
     TrainingDiverged: the loss did.
   """
   dataset_config.check_values(dataset)
-  _check_vocabulary(dataset.tokenizer, learner.module)
   spec = features.batch_spec(dataset.features, dataset.task_feature_lengths, dataset.batch_size)
   trainer = Trainer(learner, make_mesh(mesh), spec)
   flops = learner.module.flops_per_step(spec)
@@ -99,6 +98,7 @@ def train(
   console.note(f'MODEL_DIR {model_dir}')
   with contextlib.ExitStack() as stack:
     stack.enter_context(run_folder.hold(model_dir))
+    checkpointer: Checkpointer
     if config.allow_change:
       checkpointer = TolerantCheckpointer(model_dir, checkpoint, trainer, random_seed, console.note)
     else:
@@ -109,6 +109,7 @@ def train(
       config.check(saved)
     iterator = pipeline.build(dataset, rows=trainer.process_rows())
     stack.callback(iterator.close)
+    _check_vocabulary(dataset.tokenizer, learner.module)
     job = Job(
       init=functools.partial(_initial_state, trainer, random_seed, initial_checkpoint_path, console),
       merge_data_states=pipeline.merge_states,

@@ -138,7 +138,7 @@ class EmbeddedSource(_PreparedSource):
 
   def random_access(self, split: str) -> TfdsSplit:
     """The records of `split`."""
-    _log.info('embedded corpus %s/%s: fingerprint %s', self.config, split, self.fingerprint())
+    _log.debug('embedded corpus %s/%s: fingerprint %s', self.config, split, self.fingerprint())
     return super().random_access(split)
 
 

@@ -74,7 +74,7 @@ class Tokenizer(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class SentencePieceTokenizer:
-  """A SentencePiece model with T5's sentinels.
+  """A SentencePiece model with T5's sentinels, opened at first use.
 
   Attributes:
     path: the model file, such as T5's `spiece.model`.
@@ -83,11 +83,6 @@ class SentencePieceTokenizer:
 
   path: str
   extra_ids: int = EXTRA_IDS
-
-  def __post_init__(self):
-    missing = [name for name in ('pad_id', 'eos_id', 'unk_id') if getattr(self, name) < 0]
-    if missing:
-      raise errors.UsageError(f'{self.path} has no {" and no ".join(missing)}: expected a model in the layout of T5')
 
   @property
   def vocab_size(self) -> int:
@@ -174,6 +169,9 @@ class SentencePieceTokenizer:
       raise errors.UsageError(f'cannot read the SentencePiece model {self.path}: {error.strerror}') from error
     except RuntimeError as error:
       raise errors.UsageError(f'{self.path} is no SentencePiece model') from error
+    missing = [name for name in ('pad_id', 'eos_id', 'unk_id') if getattr(processor, name)() < 0]
+    if missing:
+      raise errors.UsageError(f'{self.path} has no {" and no ".join(missing)}: expected a model in the layout of T5')
     return processor
 
   @functools.cached_property

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 from flax import struct
 
 
-@struct.dataclass
-class KVCache:
+class KVCache(struct.PyTreeNode):
   """Keys and values of one attention layer, or of a stack of them with a leading axis of layers.
 
   Attributes:
@@ -36,16 +35,14 @@ class KVCache:
     )
 
 
-@struct.dataclass
-class LayerCache:
+class LayerCache(struct.PyTreeNode):
   """What one block needs to decode: its own past, and the projected encoder output where it has cross-attention."""
 
   self_attention: KVCache
   cross_attention: KVCache | None = None
 
 
-@struct.dataclass
-class DecodeCache:
+class DecodeCache(struct.PyTreeNode):
   """What a whole decoder needs to go on.
 
   Attributes:

@@ -37,7 +37,9 @@ class Embed(nn.Module):
 
   def __call__(self, ids: jax.Array) -> jax.Array:
     """Vectors `[..., D]` of int32 ids `[...]`."""
-    return jnp.take(self.embedding, ids, axis=0).astype(self.dtype)
+    # Gathered over `fsdp` first: a look-up in a table sharded on both axes would make XLA replicate its result.
+    table = nn.with_logical_constraint(self.embedding, (self.rows, None))
+    return jnp.take(table, ids, axis=0).astype(self.dtype)
 
   def attend(self, hidden: jax.Array) -> FactoredLogits:
     """Logits over the rows of the table, for `hidden` of `[B, L, D]`."""

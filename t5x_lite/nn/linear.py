@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-Initializer = nn.initializers.Initializer
+# `(key, shape, dtype) -> array`
+Initializer: TypeAlias = Callable[..., jax.Array]
 
 # T5X's default for every projection: variance 1 / fan_in, truncated at two standard deviations.
 fan_in_init: Initializer = nn.initializers.variance_scaling(1.0, 'fan_in', 'truncated_normal')

@@ -48,9 +48,9 @@ class Mask:
       parts.append(past if self.prefix is None else past | self.prefix[:, None, None, :])
     if self.window is not None:
       parts.append((jnp.abs(key_index - query_index) < self.window)[None, None])
-    if self.query_segments is not None:
+    if self.query_segments is not None and self.key_segments is not None:
       parts.append(_pairwise(jnp.equal, self.query_segments, self.key_segments))
-    if self.query_order is not None:
+    if self.query_order is not None and self.key_order is not None:
       parts.append(_pairwise(jnp.greater_equal if self.see_self else jnp.greater, self.query_order, self.key_order))
     if not parts:
       return None

@@ -94,8 +94,7 @@ class BlockConfig:
     )
 
 
-@struct.dataclass
-class Context:
+class Context(struct.PyTreeNode):
   """What all blocks of a stack see alike.
 
   Attributes:
@@ -142,45 +141,44 @@ class Block(nn.Module):
     self, x: jax.Array, cache: LayerCache | None, context: Context, deterministic: bool
   ) -> tuple[jax.Array, LayerCache | None]:
     """Maps `[B, T, D]` to `[B, T, D]`, and the cache of this layer to one that knows `x` too."""
-    past: KVCache | None = None
+    h = self._before(self.self_attention_norm, x)
+    past = self.self_attention.keys_values(h)
+    if cache is not None:
+      past = cache.self_attention.write(past.key, past.value, jnp.asarray(context.index))
+    mask = context.mask.materialise(h.shape[1], past.key.shape[1], context.index)
+    h = self.self_attention(h, past, mask=mask, bias=context.bias, deterministic=deterministic)
+    x = self._after(self.self_attention_norm, x, h, deterministic)
 
-    def attend_self(h: jax.Array) -> jax.Array:
-      nonlocal past
-      past = self.self_attention.keys_values(h)
-      if cache is not None:
-        past = cache.self_attention.write(past.key, past.value, jnp.asarray(context.index))
-      mask = context.mask.materialise(h.shape[1], past.key.shape[1], context.index)
-      return self.self_attention(h, past, mask=mask, bias=context.bias, deterministic=deterministic)
-
-    def attend_encoder(h: jax.Array) -> jax.Array:
-      encoder = self.project_encoded(context.encoded) if cache is None else cache.cross_attention
-      mask = context.cross_mask.materialise(h.shape[1], encoder.key.shape[1])
-      return self.cross_attention(h, encoder, mask=mask, deterministic=deterministic)
-
-    def feed_forward(h: jax.Array) -> jax.Array:
-      return self.mlp(h, deterministic=deterministic)
-
-    x = self._residual(x, self.self_attention_norm, attend_self, deterministic)
     if self.config.cross_attention:
-      x = self._residual(x, self.cross_attention_norm, attend_encoder, deterministic)
-    x = self._residual(x, self.mlp_norm, feed_forward, deterministic)
+      h = self._before(self.cross_attention_norm, x)
+      encoder = self.project_encoded(context.encoded) if cache is None else cache.cross_attention
+      assert encoder is not None, 'a cache without the encoder'
+      mask = context.cross_mask.materialise(h.shape[1], encoder.key.shape[1])
+      h = self.cross_attention(h, encoder, mask=mask, deterministic=deterministic)
+      x = self._after(self.cross_attention_norm, x, h, deterministic)
+
+    h = self.mlp(self._before(self.mlp_norm, x), deterministic=deterministic)
+    x = self._after(self.mlp_norm, x, h, deterministic)
     return x, None if cache is None else cache.replace(self_attention=past)
 
-  def project_encoded(self, encoded: jax.Array) -> KVCache:
+  def project_encoded(self, encoded: jax.Array | None) -> KVCache:
     """Keys and values `[B, S, N, H]` of this layer's cross-attention."""
+    assert encoded is not None, 'cross-attention without an encoder'
     return self.cross_attention.keys_values(encoded)
 
   def scan_project_encoded(self, carry: None, encoded: jax.Array) -> tuple[None, KVCache]:
     """`project_encoded` in the form that a scan over layers wants."""
     return carry, self.project_encoded(encoded)
 
-  def _residual(
-    self, x: jax.Array, norm: nn.Module, function: Callable[[jax.Array], jax.Array], deterministic: bool
-  ) -> jax.Array:
-    if self.config.norm_placement == 'pre':
-      x = x + self.dropout(function(norm(x)), deterministic=deterministic)
-    else:
-      x = norm(x + self.dropout(function(x), deterministic=deterministic))
+  def _before(self, norm: nn.Module, x: jax.Array) -> jax.Array:
+    """What a sub-layer reads of the residual stream."""
+    return norm(x) if self.config.norm_placement == 'pre' else x
+
+  def _after(self, norm: nn.Module, x: jax.Array, h: jax.Array, deterministic: bool) -> jax.Array:
+    """The residual stream with what a sub-layer made of it."""
+    x = x + self.dropout(h, deterministic=deterministic)
+    if self.config.norm_placement == 'post':
+      x = norm(x)
     return nn.with_logical_constraint(x, (axes.ACT_BATCH, axes.ACT_LENGTH, axes.ACT_EMBED))
 
 
@@ -216,7 +214,7 @@ class Stack(nn.Module):
         methods=['__call__'],
       )
     if not self.scan:
-      self.layers = [block(self.config) for _ in range(self.num_layers)]
+      self.layers: Any = [block(self.config) for _ in range(self.num_layers)]
       return
     shared = {
       'variable_axes': {'params': 0},

@@ -127,11 +127,11 @@ def test_impossible_sizes_are_one_line(size, reason):
 
 def test_bad_model_files_are_one_line(tmp_path):
   with pytest.raises(errors.UsageError, match=r'cannot read .*nowhere.model: No such file'):
-    tokenizers.SentencePieceTokenizer(str(tmp_path / 'nowhere.model'))
+    _ = tokenizers.SentencePieceTokenizer(str(tmp_path / 'nowhere.model')).vocab_size
   for content in (b'', b'not a model'):
     (tmp_path / 'bad.model').write_bytes(content)
     with pytest.raises(errors.UsageError, match='is no SentencePiece model'):
-      tokenizers.SentencePieceTokenizer(str(tmp_path / 'bad.model'))
+      _ = tokenizers.SentencePieceTokenizer(str(tmp_path / 'bad.model')).vocab_size
 
 
 def test_a_model_with_sentinels_is_used_as_it_is(tokenizer, tmp_path):

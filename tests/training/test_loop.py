@@ -67,7 +67,8 @@ class CrashingTrainer(fakes.FakeTrainer):
     return super().train_step(state, batch)
 
 
-CONFIG = LoopConfig(24, log_period=5, eval_period=8, checkpoint_period=4)
+# Checkpoints lie inside a logging period, and rows of training and evaluation lie beyond the last of them.
+CONFIG = LoopConfig(25, log_period=3, eval_period=4, checkpoint_period=8)
 
 
 @pytest.fixture(scope='module')
@@ -77,7 +78,7 @@ def uninterrupted(tmp_path_factory):
   return directory, fakes.train(directory, CONFIG, trainer=trainer, evaluate=evaluator(trainer))
 
 
-@pytest.mark.parametrize('crash_at', [1, 4, 9, 15, 24])
+@pytest.mark.parametrize('crash_at', [1, 7, 9, 15, 25])
 def test_a_crashed_run_started_again_ends_like_the_uninterrupted_one(uninterrupted, tmp_path, crash_at):
   trainer = CrashingTrainer(crash_at)
   with pytest.raises(Crash):
@@ -94,14 +95,14 @@ def test_a_crashed_run_started_again_ends_like_the_uninterrupted_one(uninterrupt
 def test_rows_are_means_over_all_steps_of_their_period(uninterrupted):
   trainer, losses = fakes.FakeTrainer(), []
   state = trainer.init()
-  for step in range(1, 25):
+  for step in range(1, 26):
     state, metrics = trainer.train_step(state, trainer.shard_batch(fakes.make_batch(step)))
     losses.append(float(metrics['loss']))
   rows = {row['step']: row for row in read_rows(uninterrupted[0]) if row['split'] == 'train'}
-  assert list(rows) == [5, 10, 15, 20, 24]
-  assert rows[10]['loss'] == pytest.approx(np.mean(losses[5:10]), rel=1e-6)
-  assert rows[24]['loss'] == pytest.approx(np.mean(losses[20:24]), rel=1e-6)
-  assert rows[10]['share/a'] == 0.75
+  assert list(rows) == [3, 6, 9, 12, 15, 18, 21, 24, 25]
+  assert rows[9]['loss'] == pytest.approx(np.mean(losses[6:9]), rel=1e-6)
+  assert rows[25]['loss'] == pytest.approx(losses[24], rel=1e-6)
+  assert rows[9]['share/a'] == 0.75
   assert_same(state, uninterrupted[1].state)  # So evaluation and saving changed nothing.
 
 
@@ -111,7 +112,7 @@ def test_a_finished_run_says_so_and_does_nothing(uninterrupted, capsys):
   outcome = fakes.train(uninterrupted[0], CONFIG, trainer=trainer, init=lambda: pytest.fail('made a new state'))
   assert outcome.status is Status.ALREADY_FINISHED
   assert outcome.exit_code == 0
-  assert 'has finished (24 steps)' in capsys.readouterr().out
+  assert 'has finished (25 steps)' in capsys.readouterr().out
   assert trainer.compiled == 0
   assert sorted((path, path.stat().st_mtime_ns) for path in uninterrupted[0].rglob('*')) == before
 
