@@ -41,7 +41,7 @@ MIN_DOCUMENT_CHARS = 200  # shorter documents are the one-liners of codec tables
 MIN_REPEAT_CHARS = 60  # shorter paragraphs ('Examples:') may repeat
 MIN_SUMMARY_WORDS = 3
 MIN_BODY_WORDS = 8
-VALIDATION_ONE_IN = 20
+VALIDATION_ONE_IN = 10
 
 Definition = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -115,7 +115,7 @@ def extract(folder: pathlib.Path | None = None) -> StdlibDocs:
 
 
 def split_of(module: str) -> str:
-  """`'validation'` for about one module in twenty, else `'train'`: by a hash of its name, so it never changes."""
+  """`'validation'` for about one module in ten, else `'train'`: by a hash of its name, so it never changes."""
   digest = hashlib.sha256(f'validation/{module}'.encode()).digest()
   return 'validation' if int.from_bytes(digest[:8], 'big') % VALIDATION_ONE_IN == 0 else 'train'
 
