@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
+from t5x_lite.core import errors
 from t5x_lite.data import pipeline, task
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.tokenizers import Tokenizer
@@ -20,6 +21,14 @@ from t5x_lite.training.samples import Sample
 from t5x_lite.training.steps import Trainer
 
 _ENCODER_KEYS = ('encoder_input_tokens', 'encoder_segment_ids', 'encoder_positions')
+
+
+def check_values(eval_steps: int | None, num_samples: int) -> None:
+  """Raises UsageError for numbers that only the first evaluation would stumble over."""
+  if eval_steps is not None and eval_steps < 1:
+    raise errors.UsageError(f'eval_steps={eval_steps}: expected at least 1, or None for all batches')
+  if num_samples < 0:
+    raise errors.UsageError(f'num_samples={num_samples}: expected at least 0')
 
 
 class HeldOut:

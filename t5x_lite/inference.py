@@ -108,8 +108,10 @@ def _inputs_of(text: str) -> str:
     raise ValueError(f'not JSON: {error}') from error
   if not isinstance(row, dict):
     raise ValueError(f'got a JSON {type(row).__name__}, expected an object with "inputs"')
-  if not isinstance(row.get('inputs'), str):
+  if 'inputs' not in row:
     raise ValueError(f'expected a string under "inputs", got the keys {sorted(row)}')
+  if not isinstance(row['inputs'], str):
+    raise ValueError(f'expected a string under "inputs", got {row["inputs"]!r}')
   return row['inputs']
 
 

@@ -23,6 +23,19 @@ RUN_INFO = 'run-info.json'
 _LOCK = '.lock'
 
 
+def locate(model_dir: str) -> str:
+  """The absolute path that `model_dir` means.
+
+  Raises:
+    UsageError: it is empty, or the address of a bucket: folders are local or mounted.
+  """
+  if not model_dir.strip():
+    raise errors.UsageError('MODEL_DIR is empty: expected a folder')
+  if '://' in model_dir:
+    raise errors.UsageError(f'MODEL_DIR={model_dir}: expected a local folder (mount the bucket)')
+  return str(pathlib.Path(model_dir).expanduser().absolute())
+
+
 @contextlib.contextmanager
 def hold(model_dir: str) -> Iterator[None]:
   """Makes the folder, and keeps other runs out of it. The lock goes with the process, however that ends.
@@ -49,8 +62,8 @@ def hold(model_dir: str) -> Iterator[None]:
     yield
 
 
-def describe(model_dir: str, trainer: Trainer, data: Mapping[str, Any], seed: int) -> list[str]:
-  """Writes `model-info.txt` and `run-info.json`; returns lines for the log.
+def write_info(model_dir: str, trainer: Trainer, data: Mapping[str, Any], seed: int) -> None:
+  """Writes `model-info.txt` and `run-info.json`.
 
   Args:
     model_dir: the folder.
@@ -59,22 +72,25 @@ def describe(model_dir: str, trainer: Trainer, data: Mapping[str, Any], seed: in
     seed: of parameters and dropout.
   """
   params = tree.named_leaves(trainer.abstract_state.params)
-  if processes.is_primary():
-    rows = [f'{name}  {leaf.dtype}{list(leaf.shape)}  {leaf.sharding.spec}' for name, leaf in params.items()]
-    total = tree.count_parameters(trainer.abstract_state.params)
-    _write(pathlib.Path(model_dir) / MODEL_INFO, '\n'.join([*rows, f'total: {total:,} parameters', '']))
-    info = {
-      't5x_lite': t5x_lite.__version__,
-      'jax': jax.__version__,
-      'python': platform.python_version(),
-      'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
-      'processes': jax.process_count(),
-      'seed': seed,
-      'data': dict(data),
-    }
-    _write(pathlib.Path(model_dir) / RUN_INFO, json.dumps(info, indent=2) + '\n')
+  rows = [f'{name}  {leaf.dtype}{list(leaf.shape)}  {leaf.sharding.spec}' for name, leaf in params.items()]
+  total = tree.count_parameters(trainer.abstract_state.params)
+  _write(pathlib.Path(model_dir) / MODEL_INFO, '\n'.join([*rows, f'total: {total:,} parameters', '']))
+  info = {
+    't5x_lite': t5x_lite.__version__,
+    'jax': jax.__version__,
+    'python': platform.python_version(),
+    'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+    'processes': jax.process_count(),
+    'seed': seed,
+    'data': dict(data),
+  }
+  _write(pathlib.Path(model_dir) / RUN_INFO, json.dumps(info, indent=2) + '\n')
+
+
+def fingerprints(data: Mapping[str, Any]) -> str:
+  """One line for the log: which data and which vocabulary a run reads, by the fingerprint of its data."""
   sources = ', '.join(f'{name} {_short(value)}' for name, value in data['sources'].items())
-  return [f'data fingerprints: {sources}; vocabulary {_short(data["tokenizer"])}']
+  return f'data fingerprints: {sources}; vocabulary {_short(data["tokenizer"])}'
 
 
 def _short(fingerprint: str) -> str:

@@ -87,6 +87,8 @@ def train(
     TrainingDiverged: the loss did.
   """
   dataset_config.check_values(dataset)
+  evaluation.check_values(eval_steps, num_samples)
+  model_dir = run_folder.locate(model_dir)
   spec = features.batch_spec(dataset.features, dataset.task_feature_lengths, dataset.batch_size)
   trainer = Trainer(learner, make_mesh(mesh), spec)
   flops = learner.module.flops_per_step(spec)
@@ -94,7 +96,6 @@ def train(
   console.note(_summary(trainer, flops))
   if dry_run:
     return 0
-  model_dir = str(pathlib.Path(model_dir).expanduser().absolute())
   console.note(f'MODEL_DIR {model_dir}')
   with contextlib.ExitStack() as stack:
     stack.enter_context(run_folder.hold(model_dir))
@@ -115,17 +116,14 @@ def train(
       merge_data_states=pipeline.merge_states,
       record=config.values,
       flops_per_step=flops,
+      on_start=functools.partial(_describe, config, model_dir, trainer, iterator, random_seed),
     )
     if eval_dataset is not None:
       held_out = evaluation.HeldOut(trainer, eval_dataset, eval_steps=eval_steps, num_samples=num_samples)
       job = dataclasses.replace(
         job, evaluate=held_out.evaluate, predict=held_out.predict, eval_split=eval_dataset.split
       )
-    if processes.is_primary():
-      config.write(model_dir)
-    fingerprint = iterator.get_state()['fingerprint']
-    for line in run_folder.describe(model_dir, trainer, fingerprint, random_seed):
-      console.note(line)
+    console.note(run_folder.fingerprints(iterator.get_state()['fingerprint']))
     writer = MetricWriter(model_dir)
     stack.callback(writer.close)
     data = TolerantIterator(iterator, console.note) if config.allow_change else iterator
@@ -139,6 +137,15 @@ def _initial_state(trainer: Trainer, seed: int, path: str | None, console: Conso
   state, told = warmstart.warm_start(trainer, path, seed)
   console.note(told)
   return state
+
+
+def _describe(
+  config: ConfigRecord, model_dir: str, trainer: Trainer, iterator: pipeline.BatchIterator, seed: int
+) -> None:
+  """Says in the folder what the run is made of; not before it is sure that the checkpoints there are of that."""
+  if processes.is_primary():
+    config.write(model_dir)
+    run_folder.write_info(model_dir, trainer, iterator.get_state()['fingerprint'], seed)
 
 
 def _check_vocabulary(tokenizer: Tokenizer | None, module: Any) -> None:
@@ -201,9 +208,13 @@ def infer(
   """
   if input_format not in _INPUT_FORMATS:
     raise errors.unknown('input_format', input_format, _INPUT_FORMATS)
-  length = max_decode_length or task_feature_lengths['targets']
-  with _opened(input, 'rb') as source, _opened(output, 'w') as sink:
+  length = task_feature_lengths['targets'] if max_decode_length is None else max_decode_length
+  if length < 1:
+    raise errors.UsageError(f'max_decode_length={length}: expected at least 1')
+  with _opened(input, 'rb') as source, contextlib.ExitStack() as stack:
     generator = Generator(module, checkpoint, make_mesh(mesh), batch_size, max_length=length, tokenizer=tokenizer)
+    _check_not_same(input, output)
+    sink = stack.enter_context(_opened(output, 'w'))  # last, for it empties a file that is there
     jsonl = input_format == 'jsonl' or (input_format == 'auto' and input.endswith('.jsonl'))
     lines = inference.read_lines(source, jsonl=jsonl)
     rows = inference.predict(
@@ -221,6 +232,13 @@ def inspect(*, dataset: DatasetConfig, num: int) -> int:
   """Prints examples of a data set, a packed row, shares, padding and speed."""
   inspection.inspect(dataset, num)
   return 0
+
+
+def _check_not_same(input: str, output: str) -> None:
+  """Raises UsageError if writing the output would empty the input before it is read."""
+  paths = [pathlib.Path(path).expanduser() for path in (input, output)]
+  if '-' not in (input, output) and all(path.exists() for path in paths) and paths[0].samefile(paths[1]):
+    raise errors.UsageError(f'--output={output} is the file of --input: expected another one')
 
 
 @contextlib.contextmanager

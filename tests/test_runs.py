@@ -15,7 +15,14 @@ import warnings
 import numpy as np
 import pytest
 
+from t5x_lite import train
+
 STEPS = 12
+
+# Its schedule does not depend on TRAIN_STEPS, so that a run may be made longer.
+SCHEDULE = 'schedules/rsqrt.gin'
+# T5's own rate, 1.0, makes so small a model chaotic: another order of sums is another run after a few steps.
+BASE_RATE = 'create_learning_rate_scheduler.base_learning_rate'
 
 # A T5 that compiles in seconds. Dropout is on, so that a resumed run has to have the same keys.
 OVERRIDES = {
@@ -36,13 +43,14 @@ OVERRIDES = {
   'EVAL_STEPS': 2,
   'CHECKPOINT_PERIOD': 3,
   'WARMUP_STEPS': 4,
+  BASE_RATE: 0.1,
 }
 
 
 def command(model_dir, module='train', gin_file='t5_tiny.gin', flags=(), **overrides):
   bindings = {**OVERRIDES, 'MODEL_DIR': str(model_dir), **overrides}
   return [
-    sys.executable, '-m', f't5x_lite.{module}', f'--gin_file={gin_file}', *flags,
+    sys.executable, '-m', f't5x_lite.{module}', f'--gin_file={gin_file}', f'--gin_file={SCHEDULE}', *flags,
     *(f'--gin.{name}={value}' for name, value in bindings.items()),
   ]  # fmt: skip
 
@@ -114,6 +122,24 @@ def test_a_run_leaves_what_it_promises(reference):
   assert all('<extra_id_0>' in sample['input'] and '<extra_id_0>' in sample['target'] for sample in samples)
   assert sorted(path.name for path in folder.glob('checkpoint_*'))[0] == 'checkpoint_12'
   assert list((folder / 'train').glob('events.*')) and list((folder / 'embedded_text_eval').glob('events.*'))
+
+
+@pytest.mark.parametrize(
+  ('overrides', 'told'),
+  [
+    ({'EVAL_STEPS': 0}, 'eval_steps=0'),
+    ({'EVAL_STEPS': -1}, 'eval_steps=-1'),
+    ({'train.num_samples': -1}, 'num_samples=-1'),
+    ({'MODEL_DIR': 'gs://bucket/run'}, 'expected a local folder'),
+    ({'MODEL_DIR': "''"}, 'MODEL_DIR is empty'),
+    ({'MIXTURE_OR_TASK_NAME': 'embedded_txt'}, "did you mean 'embedded_text'?"),
+    ({'TASK_FEATURE_LENGTHS': "{'inputs': 512, 'targets': 3}"}, 'expected at least 114'),
+  ],
+)
+def test_what_could_only_fail_later_is_refused_by_a_dry_run(capsys, tmp_path, overrides, told):
+  assert train.main(command(tmp_path, flags=('--dry_run',), **overrides)[2:]) == 2
+  error = capsys.readouterr().err.splitlines()[-1]
+  assert error.startswith('error: ') and told in error
 
 
 def test_a_finished_run_says_so_and_changes_nothing(reference):
@@ -219,6 +245,7 @@ def test_changed_settings_are_refused_unless_told_to_go_on(tmp_path):
   done = run(command(tmp_path, flags=allowed, BATCH_SIZE=4, TRAIN_STEPS=5))
   assert 'the new stream starts from its beginning' in done.stdout
   args = command(tmp_path, flags=('--gin_file=optimizers/adamw.gin', *allowed), BATCH_SIZE=4, TRAIN_STEPS=7)
+  args = [arg for arg in args if BASE_RATE not in arg]  # adamw.gin has a schedule of its own
   assert 'the optimiser is another one and starts afresh' in run(args).stdout
   assert sorted(losses(tmp_path)) == [1, 2, 3, 4, 5, 6, 7]
 
@@ -228,6 +255,7 @@ def test_another_architecture_is_refused_by_name(tmp_path):
   run(command(tmp_path, TRAIN_STEPS=3))
   done = run(command(tmp_path, flags=('--allow_config_change',), **{'T5Config.mlp_dim': 48}), code=2)
   assert 'mlp' in done.stderr and '32' in done.stderr and '48' in done.stderr
+  assert 'T5Config.mlp_dim = 32' in (tmp_path / 'config.gin').read_text()  # still that of its checkpoints
 
 
 @pytest.mark.slow
@@ -250,7 +278,7 @@ def test_fine_tuning_starts_from_a_checkpoint(reference, tmp_path):
     'TRAIN_STEPS': STEPS + 4,
   }
   overrides = {**OVERRIDES, **tuning, 'MODEL_DIR': str(tmp_path)}
-  del overrides['WARMUP_STEPS']
+  del overrides['WARMUP_STEPS'], overrides[BASE_RATE]
   args = [sys.executable, '-m', 't5x_lite.train', '--gin_file=models/t5_tiny.gin', '--gin_file=runs/finetune.gin']
   done = run([*args, *(f'--gin.{name}={value}' for name, value in overrides.items())])
   assert f'starting from {reference[0]}/checkpoint_{STEPS}' in done.stdout
@@ -270,6 +298,8 @@ def test_infer_keeps_the_order_and_survives_a_bad_line(reference, tmp_path):
   assert 'UTF-8' in out[1]['error'] and 'line 2' in done.stderr
   assert [row['inputs'] for row in out if 'inputs' in row] == [lines[i].decode() for i in (0, 2, 3, 4, 5)]
   assert [row['line'] for row in out if row.get('truncated')] == [4]
+  done = run([*args, f'--input={tmp_path}/in.txt', f'--output={tmp_path}/in.txt'], code=2)
+  assert 'is the file of --input' in done.stderr and (tmp_path / 'in.txt').read_bytes().startswith(lines[0])
   again = subprocess.run(
     [*args, '--input=-'], input=b'last\n', capture_output=True, env=environment(), timeout=300, check=True
   )

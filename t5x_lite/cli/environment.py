@@ -7,6 +7,9 @@ import logging
 import os
 import pathlib
 import re
+import signal
+import sys
+import threading
 import warnings
 from typing import Any
 
@@ -14,6 +17,7 @@ import t5x_lite
 from t5x_lite.cli.arguments import LOG_LEVELS, FlagValues
 from t5x_lite.core import errors, paths
 
+_AGAIN_SECONDS = 0.05
 _CACHE_VARIABLE = 'JAX_COMPILATION_CACHE_DIR'
 _UNREADABLE = re.compile(r"Error reading persistent compilation cache entry for '(.+?)'")
 
@@ -38,6 +42,26 @@ def prepare(flags: FlagValues) -> None:
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
   _mend_cache(pathlib.Path(os.environ[_CACHE_VARIABLE]))
+  _keep_interrupts()
+
+
+def _keep_interrupts() -> None:
+  """Has a Ctrl-C sent again that Python swallowed.
+
+  JAX has a callback in the garbage collector, and Python drops an exception that is raised in one: a Ctrl-C that falls
+  into it would do nothing but print. It is sent again a moment later, when the callback is over.
+  """
+  report = sys.unraisablehook
+
+  def again(unraisable: Any) -> None:
+    if unraisable.exc_type is not None and issubclass(unraisable.exc_type, KeyboardInterrupt):
+      timer = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+      timer.daemon = True
+      timer.start()
+    else:
+      report(unraisable)
+
+  sys.unraisablehook = again
 
 
 def _mend_cache(folder: pathlib.Path) -> None:

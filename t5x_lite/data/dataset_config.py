@@ -97,18 +97,12 @@ def open_dataset(config: DatasetConfig) -> OpenedDataset:
   if config.tokenizer is None:
     raise errors.UsageError(f'data set {config.mixture_or_task_name!r}: got no tokenizer')
   members = task.parts(config.mixture_or_task_name)
-  raw_length = 0
-  unsupervised = [member.name for member, _ in members if not member.supervised]
-  if unsupervised:
-    if config.objective is None:
-      raise errors.UsageError(f'task {unsupervised[0]!r} is unsupervised: got no objective, expected one')
-    raw_length = config.objective.raw_length(config.task_feature_lengths)
   num_virtual_shards = config.num_virtual_shards or default_virtual_shards(config)
   return OpenedDataset(
     config=config,
     tokenizer=config.tokenizer,
     parts=tuple(_open_part(config, member, share, index) for index, (member, share) in enumerate(members)),
-    raw_length=raw_length,
+    raw_length=_raw_length(config, members),
     side_lengths=config.features.side_lengths(config.task_feature_lengths),
     num_virtual_shards=num_virtual_shards,
     fingerprint=_fingerprint(config, config.tokenizer, members, num_virtual_shards),
@@ -148,6 +142,17 @@ def check_values(config: DatasetConfig) -> None:
         f'{what}: got batch_size {config.batch_size} and num_virtual_shards {config.num_virtual_shards}, '
         'expected a batch size that the number of virtual shards divides'
       )
+  _raw_length(config, task.parts(config.mixture_or_task_name))
+
+
+def _raw_length(config: DatasetConfig, members: tuple[tuple[task.Task, float], ...]) -> int:
+  """Tokens of an unsupervised example before the objective; 0 where all tasks are supervised."""
+  unsupervised = [member.name for member, _ in members if not member.supervised]
+  if not unsupervised:
+    return 0
+  if config.objective is None:
+    raise errors.UsageError(f'task {unsupervised[0]!r} is unsupervised: got no objective, expected one')
+  return config.objective.raw_length(config.task_feature_lengths)
 
 
 def _check_int(what: str, value: Any, least: int) -> None:

@@ -205,6 +205,8 @@ def embedded_vocabulary(size: int = DEFAULT_SIZE, extra_ids: int = EXTRA_IDS) ->
   """
   import sentencepiece
 
+  if size < 1 or extra_ids < 0:
+    raise errors.UsageError(f'embedded_vocabulary: got size={size} and extra_ids={extra_ids}, expected size >= 1')
   key = hashlib.sha256(f'{embedded.fingerprint()} {size} {sentencepiece.__version__}'.encode()).hexdigest()[:16]
   folder = build_lock.build_once(paths.cache_dir() / 'vocabularies' / key, functools.partial(_train, size))
   return SentencePieceTokenizer(os.fspath(folder / MODEL_FILE), extra_ids)

@@ -35,6 +35,12 @@ class CheckpointConfig:
   keep: int = 3
   keep_best: int = 1
 
+  def __post_init__(self):
+    if self.keep < 1 or self.keep_best < 0:
+      raise errors.UsageError(
+        f'expected keep >= 1 and keep_best >= 0 checkpoints, got {self.keep} and {self.keep_best}'
+      )
+
 
 class Restored(NamedTuple):
   """What a checkpoint holds.
@@ -64,8 +70,7 @@ class Checkpointer:
   """
 
   def __init__(self, directory: str | pathlib.Path, *, keep: int = 3, keep_best: int = 1):
-    if keep < 1 or keep_best < 0:
-      raise errors.UsageError(f'expected keep >= 1 and keep_best >= 0 checkpoints, got {keep} and {keep_best}')
+    CheckpointConfig(keep, keep_best)  # refuses impossible numbers
     self.directory = pathlib.Path(directory).absolute()
     self._keep, self._keep_best = keep, keep_best
     self._manager: Any = None

@@ -94,6 +94,7 @@ class Job:
     resume_command: what to type to go on after an interruption.
     flops_per_step: analytic, forward and backward; None if unknown.
     eval_split: the split that `evaluate` reads, for the log.
+    on_start: called once, when the state is there and before the first step.
   """
 
   init: Callable[[], Any]
@@ -104,6 +105,7 @@ class Job:
   resume_command: str = 'run the same command again'
   flops_per_step: float | None = None
   eval_split: str = 'validation'
+  on_start: Callable[[], None] = lambda: None
 
 
 class Status(enum.StrEnum):

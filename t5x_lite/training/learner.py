@@ -113,6 +113,8 @@ class Learner:
     parse_normalizer(self.loss_normalizing_factor)
     if not 0.0 <= self.label_smoothing < 1.0:
       raise errors.UsageError(f'label_smoothing={self.label_smoothing}: expected at least 0 and less than 1')
+    if not self.z_loss >= 0.0:
+      raise errors.UsageError(f'z_loss={self.z_loss}: expected at least 0')
     for name in ('num_microbatches', 'vocab_chunk'):
       value = getattr(self, name)
       if value is not None and value < 1:

@@ -143,6 +143,7 @@ class _Loop:
         f'total_steps={self._config.total_steps}, but training starts from step {done}: expected more steps than that '
         '(steps are counted from 0 whatever a run starts from)'
       )
+    self._job.on_start()
     self._writer.start(done)
     self._first_step = done + 1
 

@@ -38,6 +38,14 @@ class DivergenceRule:
   window: int = 200
   min_history: int = 20
 
+  def __post_init__(self):
+    least = {'max_nonfinite_steps': 0, 'patience': 0, 'window': 1, 'min_history': 1}
+    for name, bound in least.items():
+      if getattr(self, name) < bound:
+        raise errors.UsageError(f'divergence rule: {name}={getattr(self, name)}: expected at least {bound}')
+    if not self.factor > 1:
+      raise errors.UsageError(f'divergence rule: factor={self.factor}: expected more than 1')
+
 
 class DivergenceMonitor:
   """Sees the metrics of every step in turn.

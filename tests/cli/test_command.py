@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import threading
 import warnings
 from unittest import mock
 
@@ -221,6 +223,27 @@ def test_what_a_killed_run_left_half_written_in_the_cache_is_removed_when_it_is_
   warnings.showwarning('something else', UserWarning, 'f', 1)
   assert [path.name for path in tmp_path.iterdir()] == ['jit_step_2-123-cache']
   assert shown == ['something else']
+
+
+def test_an_interrupt_that_python_swallowed_is_sent_again(monkeypatch):
+  reported = []
+  monkeypatch.setattr(sys, 'unraisablehook', reported.append)
+  monkeypatch.setattr(warnings, 'showwarning', warnings.showwarning)
+  monkeypatch.setattr(environment.os, 'environ', {'JAX_COMPILATION_CACHE_DIR': '/mine'})
+  monkeypatch.setattr(environment, 'logging', mock.Mock())
+  environment.prepare(arguments.parse(['prog']).flags)
+
+  def collecting(phase, info):
+    gc.callbacks.remove(collecting)
+    raise error
+
+  received = threading.Event()
+  monkeypatch.setattr(environment.os, 'kill', lambda *sent: received.set())
+  for error, seconds in ((ValueError('a bug'), 0.2), (KeyboardInterrupt(), 5.0)):
+    gc.callbacks.append(collecting)
+    gc.collect()
+    assert received.wait(seconds) == isinstance(error, KeyboardInterrupt)
+  assert [type(each.exc_value) for each in reported] == [ValueError]
 
 
 def test_a_mistake_in_the_files_is_told_before_anything_is_imported(folder):

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from t5x_lite.core import errors
-from t5x_lite.data import pipeline
+from t5x_lite.data import dataset_config, pipeline
 
 
 @pytest.mark.parametrize(
@@ -52,6 +52,15 @@ def test_impossible_configurations(config, changes, message):
     pipeline.build(dataclasses.replace(config, **changes))
   assert message in str(raised.value)
   assert '\n' not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+  'changes', [{'mixture_or_task_name': 'boht'}, {'task_feature_lengths': {'inputs': 20, 'targets': 3}}]
+)
+def test_what_needs_no_data_is_checked_without_data(config, changes):
+  dataset_config.check_values(dataclasses.replace(config, tokenizer=None))
+  with pytest.raises(errors.UsageError):
+    dataset_config.check_values(dataclasses.replace(config, tokenizer=None, **changes))
 
 
 def test_a_supervised_task_needs_no_objective(config):

@@ -105,7 +105,7 @@ def test_no_module_is_in_two_splits_and_no_long_paragraph_either():
         modules.setdefault(record['module'], set()).update(p for p in body.split('\n\n') if len(p) > 100)
         assert stdlib_docs.split_of(record['module']) == split
     share = source.num_examples('validation') / (source.num_examples('train') + source.num_examples('validation'))
-    assert 0.02 < share < 0.1
+    assert 0.05 < share < 0.15
   assert held_out and not held_out.keys() & trained.keys()
   shared = set().union(*held_out.values()) & set().union(*trained.values())
   assert len(shared) <= 0.01 * len(set().union(*held_out.values()))

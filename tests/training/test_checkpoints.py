@@ -322,6 +322,8 @@ def test_saving_and_restoring_print_and_log_nothing(tmp_path, caplog, capfd):
 def test_numbers_of_checkpoints_to_keep_must_make_sense(tmp_path):
   with pytest.raises(UsageError, match='keep >= 1'):
     checkpoints.Checkpointer(tmp_path, keep=0)
+  with pytest.raises(UsageError, match='keep_best >= 0'):
+    checkpoints.CheckpointConfig(keep_best=-1)
 
 
 def test_two_runs_in_one_directory_are_told_so(copied):

@@ -107,6 +107,7 @@ def test_a_batch_of_padding_costs_nothing(packed_batch, normalizer):
     ({'loss_normalizing_factor': 'NUM_REAL_TARGET_TOKEN'}, "did you mean 'NUM_REAL_TARGET_TOKENS'"),
     ({'loss_normalizing_factor': 0.0}, 'expected a positive number'),
     ({'label_smoothing': 1.0}, 'label_smoothing=1.0'),
+    ({'z_loss': -1e-4}, 'z_loss=-0.0001'),
     ({'num_microbatches': 0}, 'num_microbatches=0'),
     ({'vocab_chunk': 0}, 'vocab_chunk=0'),
   ],

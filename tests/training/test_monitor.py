@@ -111,3 +111,9 @@ def test_early_stopping_is_off_by_default_and_refuses_nonsense():
   assert not tracker.exhausted
   with pytest.raises(UsageError, match='patience'):
     EarlyStopping(patience=-1)
+
+
+@pytest.mark.parametrize('bad', [{'window': 0}, {'max_nonfinite_steps': -1}, {'patience': -1}, {'factor': 0.5}])
+def test_a_rule_that_makes_no_sense_is_refused(bad):
+  with pytest.raises(UsageError, match='divergence rule: ' + next(iter(bad))):
+    DivergenceRule(**bad)
