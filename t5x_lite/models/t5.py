@@ -20,6 +20,7 @@ from t5x_lite.nn import flops
 from t5x_lite.nn.cache import DecodeCache, KVCache, LayerCache
 from t5x_lite.nn.embed import Embed, output_embed
 from t5x_lite.nn.masks import Mask
+from t5x_lite.nn.mlp import activation
 from t5x_lite.nn.norm import RMSNorm
 from t5x_lite.nn.positions import RelativePositionBias
 from t5x_lite.nn.transformer import BlockConfig, Context, Stack
@@ -66,6 +67,16 @@ class T5Config:
   def __post_init__(self) -> None:
     if self.dtype not in ('float32', 'bfloat16'):
       raise UsageError(f"dtype of activations is {self.dtype!r}: expected 'float32' or 'bfloat16'")
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if type(value) is int and value < 1:
+        raise UsageError(f'T5Config.{field.name} is {value}: expected at least 1')
+    if not 0.0 <= self.dropout_rate < 1.0:
+      raise UsageError(f'dropout rate is {self.dropout_rate}: expected at least 0 and less than 1')
+    if not self.mlp_activations:
+      raise UsageError('T5Config.mlp_activations is empty: expected one activation, or two for a gated MLP')
+    for name in self.mlp_activations:
+      activation(name)
 
   def block(self, cross_attention: bool) -> BlockConfig:
     """The block of one of the two stacks."""

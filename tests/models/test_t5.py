@@ -140,6 +140,17 @@ def test_flops_are_those_of_the_products_in_the_program():
   assert 0.95 < forward / counted <= 1.0  # XLA also counts norms, softmax and the bias
 
 
-def test_an_unknown_dtype_is_refused():
-  with pytest.raises(UsageError, match="'float16': expected 'float32' or 'bfloat16'"):
-    T5Config(dtype='float16')
+@pytest.mark.parametrize(
+  ('values', 'told'),
+  [
+    ({'dtype': 'float16'}, "'float16': expected 'float32' or 'bfloat16'"),
+    ({'vocab_size': 0}, 'vocab_size is 0: expected at least 1'),
+    ({'num_encoder_layers': -1}, 'num_encoder_layers is -1: expected at least 1'),
+    ({'dropout_rate': 1.5}, 'dropout rate is 1.5: expected at least 0 and less than 1'),
+    ({'mlp_activations': ()}, 'expected one activation'),
+    ({'mlp_activations': ('gelu', 'liner')}, "did you mean 'linear'"),
+  ],
+)
+def test_impossible_values_are_refused(values, told):
+  with pytest.raises(UsageError, match=told):
+    T5Config(**values)
