@@ -6,6 +6,7 @@ downloaded, and TensorFlow is not needed.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 import hashlib
@@ -69,12 +70,12 @@ class TfdsSplit:
     return [_as_text(record) for record in self._data_source.__getitems__(indices)]
 
 
-class _PreparedSource:
+class _PreparedSource(abc.ABC):
   """What the two sources share: a folder that TFDS reads."""
 
+  @abc.abstractmethod
   def folder(self) -> pathlib.Path:
     """The version folder, which holds `dataset_info.json`."""
-    raise NotImplementedError
 
   @property
   def splits(self) -> tuple[str, ...]:

@@ -64,7 +64,8 @@ def test_what_needs_no_data_is_checked_without_data(config, changes):
 
 
 def test_a_supervised_task_needs_no_objective(config):
-  next(pipeline.build(dataclasses.replace(config, mixture_or_task_name='pairs', objective=None)))
+  batch = next(pipeline.build(dataclasses.replace(config, mixture_or_task_name='pairs', objective=None)))
+  assert batch['decoder_loss_weights'].sum() > 0
 
 
 def test_empty_splits(config, add_text_task):

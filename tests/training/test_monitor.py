@@ -71,6 +71,7 @@ def test_losses_of_the_beginning_and_negative_ones_are_no_divergence():
   feed(monitor, [1.0] * 5 + [100.0] * 14)  # Too few to have a median.
   negative = DivergenceMonitor(DivergenceRule())
   feed(negative, [-2.0] * 40 + [-1.0] * 40)
+  assert not negative.suspicious
 
 
 def test_a_resumed_monitor_stops_where_the_uninterrupted_one_does():
