@@ -2,13 +2,22 @@
 
 A batch is a `dict[str, array]`. Every array is `[batch, length]`; ids, positions and segment ids are int32, loss
 weights float32. The names are T5X's. Each side (`encoder_`, `decoder_`) has the same keys, and a model has one side or
-both:
+both: T5 both, BERT the encoder, GPT and XLNet the decoder.
 
-    {side}_input_tokens    what the stack reads (decoder: the targets shifted right, 0 at the start of every example)
+    {side}_input_tokens    what the stack reads (T5's and GPT's decoder: the targets shifted right, behind an id that
+                           starts every example)
     {side}_target_tokens   what it is asked to predict, position by position
     {side}_loss_weights    weight of each target in the loss; 0.0 where there is nothing to predict
     {side}_segment_ids     which example of a packed row a position belongs to: 1, 2, ...; 0 is padding
     {side}_positions       index of the position inside its own example, from 0
+    {side}_token_type_ids  BERT's sentence A or B, XLNet's segments; zeros where there is no such key
+
+What only some decoders read:
+
+    decoder_prefix         1 where a position belongs to a prefix that sees all of itself (T5X's
+                           `decoder_causal_attention`); nothing does where there is no such key
+    decoder_order          place of a position in XLNet's factorisation order: 0 is context, which all see and which
+                           sees context alone; 1, 2, ... see smaller places, and in the content stream themselves
 
 Masks are made of segment ids, never of token ids: RoBERTa's padding is id 1, and T5's decoder starts with the padding
 id.
@@ -32,6 +41,9 @@ TARGET_TOKENS = 'target_tokens'
 LOSS_WEIGHTS = 'loss_weights'
 SEGMENT_IDS = 'segment_ids'
 POSITIONS = 'positions'
+TOKEN_TYPE_IDS = 'token_type_ids'
+PREFIX = 'prefix'
+ORDER = 'order'
 
 
 def key(side: str, name: str) -> str:

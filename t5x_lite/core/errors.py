@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 
 class UsageError(ValueError):
   """Bad input. The entry points print its one line and exit with code 2; anything else is a bug and has a traceback."""
+
+
+def together(*steps: Callable[[], Any]) -> list[Any]:
+  """What each of the steps returns; if some raise UsageError, one error that says what all of them say."""
+  results: list[Any] = []
+  told: dict[str, None] = {}
+  for step in steps:
+    try:
+      results.append(step())
+    except UsageError as error:
+      told[str(error)] = None
+  if told:
+    raise UsageError('; and '.join(told))
+  return results
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

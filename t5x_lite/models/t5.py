@@ -1,4 +1,4 @@
-"""T5 1.0 and 1.1 (Raffel et al. 2020): an encoder and a decoder with relative position biases.
+"""T5 1.0 and 1.1 (Raffel et al. 2020): an encoder and a decoder with relative position biases; mT5 and FLAN-T5 too.
 
 The field names, defaults and initial values are those of T5X's `network.py`.
 """
@@ -13,85 +13,68 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from t5x_lite.core import axes
-from t5x_lite.core.batch import Batch
+from t5x_lite.core.batch import DECODER, ENCODER, INPUT_TOKENS, POSITIONS, SEGMENT_IDS, Batch, key
 from t5x_lite.core.errors import UsageError
 from t5x_lite.core.logits import FactoredLogits
+from t5x_lite.models import heads
+from t5x_lite.models.config import ModelConfig, check_choice
 from t5x_lite.nn import flops
 from t5x_lite.nn.cache import DecodeCache, KVCache, LayerCache
 from t5x_lite.nn.embed import Embed, output_embed
 from t5x_lite.nn.masks import Mask
-from t5x_lite.nn.mlp import activation
 from t5x_lite.nn.norm import RMSNorm
-from t5x_lite.nn.positions import RelativePositionBias
+from t5x_lite.nn.positions import RelativePositionBias, sinusoidal_positions
 from t5x_lite.nn.transformer import BlockConfig, Context, Stack
+
+POSITION_KINDS = ('relative', 'rotary', 'sinusoidal', 'none')
 
 
 @dataclasses.dataclass(frozen=True)
-class T5Config:
-  """Sizes and flavour of a T5.
+class T5Config(ModelConfig):
+  """Sizes and flavour of a T5. See `ModelConfig` for the other fields.
 
   Attributes:
-    vocab_size: rows of the embedding table; at least the tokenizer's vocabulary.
-    emb_dim: model width D.
-    num_heads: N, in every attention layer.
-    head_dim: H.
-    mlp_dim: F.
     num_encoder_layers: layers of the encoder.
-    num_decoder_layers: layers of the decoder.
-    mlp_activations: ('relu',) in T5 1.0, ('gelu', 'linear') in T5 1.1.
+    num_decoder_layers: layers of the decoder; 0: an encoder alone, whose heads read its output.
+    positions: a name in `POSITION_KINDS`; T5's own are 'relative'.
     logits_via_embedding: whether the output projection is the embedding table (1.0), or a table of its own (1.1).
-    dropout_rate: dropout everywhere; T5 1.1 pretrains with 0.0 and fine-tunes with 0.1.
     relative_attention_num_buckets: buckets of the position bias.
     relative_attention_max_distance: distance from which on all share one bucket.
-    dtype: of activations, 'float32' or 'bfloat16'; parameters, logits and softmax are float32 always.
-    scan_layers: whether the layers of a stack are scanned: faster to compile, one stacked array per parameter.
-    remat_policy: what the backward pass computes again; a name in `nn.transformer.REMAT_POLICIES`.
   """
 
-  vocab_size: int = 32128
-  emb_dim: int = 512
-  num_heads: int = 8
-  head_dim: int = 64
-  mlp_dim: int = 2048
+  mlp_activations: tuple[str, ...] = ('relu',)  # ('gelu', 'linear') in T5 1.1
+  heads: tuple[str, ...] = ('lm',)
   num_encoder_layers: int = 6
   num_decoder_layers: int = 6
-  mlp_activations: tuple[str, ...] = ('relu',)
+  positions: str = 'relative'
   logits_via_embedding: bool = True
-  dropout_rate: float = 0.0
   relative_attention_num_buckets: int = 32
   relative_attention_max_distance: int = 128
-  dtype: str = 'float32'
-  scan_layers: bool = True
-  remat_policy: str = 'none'
 
   def __post_init__(self) -> None:
-    if self.dtype not in ('float32', 'bfloat16'):
-      raise UsageError(f"dtype of activations is {self.dtype!r}: expected 'float32' or 'bfloat16'")
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      if type(value) is int and value < 1:
-        raise UsageError(f'T5Config.{field.name} is {value}: expected at least 1')
-    if not 0.0 <= self.dropout_rate < 1.0:
-      raise UsageError(f'dropout rate is {self.dropout_rate}: expected at least 0 and less than 1')
-    if not self.mlp_activations:
-      raise UsageError('T5Config.mlp_activations is empty: expected one activation, or two for a gated MLP')
-    for name in self.mlp_activations:
-      activation(name)
+    super().__post_init__()
+    check_choice('positions of T5Config', self.positions, POSITION_KINDS)
+    if 'lm' in self.heads and not self.num_decoder_layers:
+      raise UsageError("T5Config.heads has 'lm', but there is no decoder: expected num_decoder_layers of at least 1")
+
+  @classmethod
+  def known_heads(cls) -> tuple[str, ...]:
+    """The language model, and the task heads that Hugging Face's T5 has."""
+    return ('lm', 'classification', 'span', 'tagging')
+
+  @classmethod
+  def least(cls, field: str) -> int:
+    """There may be no decoder."""
+    return 0 if field in ('num_decoder_layers', 'num_experts') else 1
 
   def block(self, cross_attention: bool) -> BlockConfig:
     """The block of one of the two stacks."""
-    return BlockConfig(
-      features=self.emb_dim,
-      num_heads=self.num_heads,
-      head_dim=self.head_dim,
-      mlp_dim=self.mlp_dim,
-      activations=tuple(self.mlp_activations),
+    return self.block_config(
       cross_attention=cross_attention,
-      dropout_rate=self.dropout_rate,
+      rotary_base=self.rotary_base if self.positions == 'rotary' else None,
       # T5 does not scale attention logits: 1/sqrt(H) is folded into the initial query kernel.
       attention_scale=1.0,
       query_init=nn.initializers.variance_scaling(1.0 / self.head_dim, 'fan_in', 'truncated_normal'),
-      dtype=jnp.dtype(self.dtype),
     )
 
 
@@ -104,13 +87,14 @@ class T5Stack(nn.Module):
   def setup(self) -> None:
     """Makes the submodules and parameters."""
     config = self.config
-    self.relpos_bias = RelativePositionBias(
-      num_heads=config.num_heads,
-      bidirectional=not self.decoder,
-      num_buckets=config.relative_attention_num_buckets,
-      max_distance=config.relative_attention_max_distance,
-      dtype=jnp.dtype(config.dtype),
-    )
+    if config.positions == 'relative':
+      self.relpos_bias = RelativePositionBias(
+        num_heads=config.num_heads,
+        bidirectional=not self.decoder,
+        num_buckets=config.relative_attention_num_buckets,
+        max_distance=config.relative_attention_max_distance,
+        dtype=jnp.dtype(config.dtype),
+      )
     self.blocks = Stack(
       config=config.block(cross_attention=self.decoder),
       num_layers=config.num_decoder_layers if self.decoder else config.num_encoder_layers,
@@ -124,12 +108,16 @@ class T5Stack(nn.Module):
     self, x: jax.Array, context: Context, cache: LayerCache | None = None, *, deterministic: bool = True
   ) -> tuple[jax.Array, LayerCache | None]:
     """Maps embedded tokens `[B, T, D]` to `[B, T, D]`."""
-    keys = x.shape[1] if cache is None else cache.self_attention.key.shape[2]
-    queries = jnp.arange(x.shape[1], dtype=jnp.int32) + jnp.asarray(context.index, jnp.int32)
-    bias = self.relpos_bias(queries, jnp.arange(keys, dtype=jnp.int32))
+    if self.config.positions == 'relative':
+      keys = x.shape[1] if cache is None else cache.self_attention.key.shape[2]
+      queries = jnp.arange(x.shape[1], dtype=jnp.int32) + jnp.asarray(context.index, jnp.int32)
+      context = context.replace(bias=self.relpos_bias(queries, jnp.arange(keys, dtype=jnp.int32)))
+    elif self.config.positions == 'sinusoidal':
+      assert context.positions is not None
+      x += sinusoidal_positions(context.positions, self.config.emb_dim).astype(x.dtype)
     x = nn.with_logical_constraint(x, (axes.ACT_BATCH, axes.ACT_LENGTH, axes.ACT_EMBED))
     x = self.dropout(x, deterministic=deterministic)
-    x, cache = self.blocks(x, context.replace(bias=bias), cache, deterministic=deterministic)
+    x, cache = self.blocks(x, context, cache, deterministic=deterministic)
     return self.dropout(self.norm(x), deterministic=deterministic), cache
 
   def project_encoded(self, encoded: jax.Array) -> KVCache:
@@ -147,31 +135,61 @@ class T5(nn.Module):
     config = self.config
     self.token_embedder = Embed(config.vocab_size, config.emb_dim, dtype=jnp.dtype(config.dtype))
     self.encoder = T5Stack(config, decoder=False)
-    self.decoder = T5Stack(config, decoder=True)
-    if not config.logits_via_embedding:
+    if config.num_decoder_layers:
+      self.decoder = T5Stack(config, decoder=True)
+    if 'lm' in config.heads and not config.logits_via_embedding:
       self.logits_dense = output_embed(config.vocab_size, config.emb_dim)
+    self.heads = heads.TaskHeads(
+      names=tuple(name for name in config.heads if name in heads.TASK_HEADS),
+      num_labels=config.num_labels,
+      pool='last',
+      dropout_rate=config.dropout_rate,
+      dtype=jnp.dtype(config.dtype),
+    )
 
   def __call__(self, batch: Batch, *, deterministic: bool = True) -> jax.Array:
-    """float32 logits `[B, T, V]` of every decoder position."""
-    return self.factored_logits(batch, deterministic=deterministic).logits()
+    """What the first of the configured heads says, float32; the last hidden state if there is none."""
+    outputs = self.outputs(batch, deterministic=deterministic)
+    return outputs[heads.primary_output(self.config.heads)]
+
+  def outputs(self, batch: Batch, *, deterministic: bool = True) -> dict[str, jax.Array]:
+    """Everything, float32: `encoder_last_hidden_state` `[B, S, D]`, `last_hidden_state` `[B, T, D]` of the decoder (of
+    the encoder where there is no decoder), `lm_logits` `[B, T, V]`, and those of `heads.TaskHeads`.
+    """
+    hidden = encoded = self.encode(batch, deterministic=deterministic)
+    outputs = {'encoder_last_hidden_state': encoded.astype(jnp.float32)}
+    side = ENCODER
+    if self.config.num_decoder_layers:
+      side = DECODER
+      hidden = self.decode(batch, encoded, deterministic=deterministic)
+    outputs['last_hidden_state'] = hidden.astype(jnp.float32)
+    if 'lm' in self.config.heads:
+      outputs['lm_logits'] = self._attend(hidden).logits()
+    return outputs | self.heads(hidden, batch[key(side, SEGMENT_IDS)], deterministic=deterministic)
 
   def factored_logits(self, batch: Batch, *, deterministic: bool = True) -> FactoredLogits:
-    """The same logits, not yet multiplied out."""
+    """The logits of every decoder position, not yet multiplied out."""
     encoded = self.encode(batch, deterministic=deterministic)
-    context = Context(
-      mask=Mask(batch['decoder_segment_ids'], batch['decoder_segment_ids'], causal=True),
-      encoded=encoded,
-      cross_mask=Mask(batch['decoder_segment_ids'], batch['encoder_segment_ids']),
-    )
-    x = self.token_embedder(batch['decoder_input_tokens'])
-    hidden, _ = self.decoder(x, context, deterministic=deterministic)
-    return self._attend(hidden)
+    return self._attend(self.decode(batch, encoded, deterministic=deterministic))
 
   def encode(self, batch: Batch, *, deterministic: bool = True) -> jax.Array:
-    """Encoder output `[B, S, D]` for `encoder_input_tokens` and `encoder_segment_ids`."""
-    segments = batch['encoder_segment_ids']
-    x = self.token_embedder(batch['encoder_input_tokens'])
-    return self.encoder(x, Context(mask=Mask(segments, segments)), deterministic=deterministic)[0]
+    """Encoder output `[B, S, D]` for the encoder keys of a batch."""
+    segments = batch[key(ENCODER, SEGMENT_IDS)]
+    context = Context(mask=Mask(segments, segments), positions=self._positions(batch, ENCODER))
+    x = self.token_embedder(batch[key(ENCODER, INPUT_TOKENS)])
+    return self.encoder(x, context, deterministic=deterministic)[0]
+
+  def decode(self, batch: Batch, encoded: jax.Array, *, deterministic: bool = True) -> jax.Array:
+    """Decoder output `[B, T, D]` for the decoder keys of a batch and the encoder's output `[B, S, D]`."""
+    segments = batch[key(DECODER, SEGMENT_IDS)]
+    context = Context(
+      mask=Mask(segments, segments, causal=True),
+      encoded=encoded,
+      cross_mask=Mask(segments, batch[key(ENCODER, SEGMENT_IDS)]),
+      positions=self._positions(batch, DECODER),
+    )
+    x = self.token_embedder(batch[key(DECODER, INPUT_TOKENS)])
+    return self.decoder(x, context, deterministic=deterministic)[0]
 
   def init_cache(self, max_length: int, encoded: jax.Array, encoder_segment_ids: jax.Array) -> DecodeCache:
     """An empty cache for `max_length` decoder positions, with the encoder's output projected for every layer.
@@ -182,7 +200,8 @@ class T5(nn.Module):
       encoder_segment_ids: int32 `[B, S]`, one example a row: 1, and 0 for padding.
     """
     config = self.config
-    empty = KVCache.empty(encoded.shape[0], max_length, config.num_heads, config.head_dim, jnp.dtype(config.dtype))
+    heads_kept = config.num_kv_heads or config.num_heads
+    empty = KVCache.empty(encoded.shape[0], max_length, heads_kept, config.head_dim, jnp.dtype(config.dtype))
     stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (config.num_decoder_layers, *x.shape)), empty)
     layers = LayerCache(self_attention=stacked, cross_attention=self.decoder.project_encoded(encoded))
     return DecodeCache(layers=layers, index=jnp.zeros((), jnp.int32), encoder_segment_ids=encoder_segment_ids)
@@ -195,6 +214,7 @@ class T5(nn.Module):
     context = Context(
       mask=Mask(causal=True),
       cross_mask=Mask(queries, cache.encoder_segment_ids),
+      positions=jnp.cumsum(queries, axis=1) - 1 + cache.index,
       index=cache.index,
     )
     hidden, layers = self.decoder(self.token_embedder(tokens), context, cache.layers)
@@ -203,12 +223,16 @@ class T5(nn.Module):
   def flops_per_step(self, spec: Mapping[str, jax.ShapeDtypeStruct]) -> float:
     """Analytic FLOPs of a training step on batches of these shapes, forward and backward (see `nn.flops`)."""
     config = self.config
-    batch, inputs = spec['encoder_input_tokens'].shape
-    _, targets = spec['decoder_input_tokens'].shape
+    batch, inputs = spec[key(ENCODER, INPUT_TOKENS)].shape
+    _, targets = spec[key(DECODER, INPUT_TOKENS)].shape
     row = config.num_encoder_layers * flops.block_flops(config.block(cross_attention=False), inputs)
     row += config.num_decoder_layers * flops.block_flops(config.block(cross_attention=True), targets, inputs)
     row += flops.logits_flops(targets, config.emb_dim, config.vocab_size)
     return float(flops.BACKWARD_TOO * batch * row)
+
+  def _positions(self, batch: Batch, side: str) -> jax.Array | None:
+    """What rotary and sinusoidal positions are made of; T5's own bias needs row indices only."""
+    return None if self.config.positions in ('relative', 'none') else batch[key(side, POSITIONS)]
 
   def _attend(self, hidden: jax.Array) -> FactoredLogits:
     if not self.config.logits_via_embedding:

@@ -49,8 +49,11 @@ class DecodeCache(struct.PyTreeNode):
     layers: a `LayerCache` whose leaves have a leading axis of layers `[Y, B, S, N, H]`.
     index: int32 scalar, the number of positions already read; all rows advance together.
     encoder_segment_ids: int32 `[B, S]` of the encoded input, None without an encoder.
+    segment_ids: int32 `[B, S]` of what was read, 0 for padding and for what is still to come; None where rows are
+      never padded (an encoder-decoder, which starts from one token).
   """
 
   layers: LayerCache
   index: jax.Array
   encoder_segment_ids: jax.Array | None = None
+  segment_ids: jax.Array | None = None

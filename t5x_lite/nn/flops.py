@@ -11,10 +11,11 @@ from t5x_lite.nn.transformer import BlockConfig
 BACKWARD_TOO = 3
 
 
-def attention_flops(config: BlockConfig, queries: int, keys: int) -> int:
+def attention_flops(config: BlockConfig, queries: int, keys: int, *, cross: bool = False) -> int:
   """Forward FLOPs of an attention layer for one row: four projections, and two products over all T x S pairs."""
   joined = config.num_heads * config.head_dim
-  projections = 2 * config.features * joined * (2 * queries + 2 * keys)
+  shared = joined if cross or config.num_kv_heads is None else config.num_kv_heads * config.head_dim
+  projections = 2 * config.features * (joined * 2 * queries + shared * 2 * keys)
   return projections + 2 * 2 * queries * keys * joined
 
 
@@ -22,7 +23,7 @@ def block_flops(config: BlockConfig, length: int, encoder_length: int = 0) -> in
   """Forward FLOPs of a block for one row of `length` positions, which attends to `encoder_length` encoded ones."""
   total = attention_flops(config, length, length)
   if config.cross_attention:
-    total += attention_flops(config, length, encoder_length)
+    total += attention_flops(config, length, encoder_length, cross=True)
   return total + 2 * length * config.features * config.mlp_dim * (len(config.activations) + 1)
 
 

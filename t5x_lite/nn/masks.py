@@ -18,7 +18,9 @@ class Mask:
     query_order: int32 `[B, T]`, place of each query in a factorisation order; sees keys of a smaller `key_order`, and
       of its own where `see_self` (permutation LM, XLNet's two streams).
     key_order: int32 `[B, S]`.
+    visible: bool `[B, T, S]`, any other restriction.
     causal: a query at row index i sees keys at indices up to i.
+    everywhere: bool `[B, S]`, with `window`: these positions see all and are seen by all (Longformer's global tokens).
     window: a query at row index i sees keys at distance below `window` only (local attention); None: any.
     see_self: whether equal orders see each other.
   """
@@ -28,17 +30,22 @@ class Mask:
   prefix: jax.Array | None = None
   query_order: jax.Array | None = None
   key_order: jax.Array | None = None
+  visible: jax.Array | None = None
+  everywhere: jax.Array | None = None
   causal: bool = struct.field(pytree_node=False, default=False)
   window: int | None = struct.field(pytree_node=False, default=None)
   see_self: bool = struct.field(pytree_node=False, default=True)
 
-  def materialise(self, queries: int, keys: int, offset: jax.Array | int = 0) -> jax.Array | None:
+  def materialise(
+    self, queries: int, keys: int, offset: jax.Array | int = 0, window: jax.Array | None = None
+  ) -> jax.Array | None:
     """The mask as bool `[B or 1, 1, T, S]`, True where visible; None where nothing is hidden.
 
     Args:
       queries: T.
       keys: S.
       offset: row index of the first query, for queries that continue a cached prefix.
+      window: int32 scalar, the window of one layer of a stack whose layers differ.
     """
     parts = []
     query_index = jnp.arange(queries, dtype=jnp.int32)[:, None] + jnp.asarray(offset, jnp.int32)
@@ -46,12 +53,18 @@ class Mask:
     if self.causal:
       past = (key_index <= query_index)[None, None]
       parts.append(past if self.prefix is None else past | self.prefix[:, None, None, :])
-    if self.window is not None:
-      parts.append((jnp.abs(key_index - query_index) < self.window)[None, None])
+    for width in (self.window, window):
+      if width is not None:
+        near = (jnp.abs(key_index - query_index) < width)[None, None]
+        if self.everywhere is not None:
+          near = near | self.everywhere[:, None, None, :] | self.everywhere[:, None, :, None]
+        parts.append(near)
     if self.query_segments is not None and self.key_segments is not None:
       parts.append(_pairwise(jnp.equal, self.query_segments, self.key_segments))
     if self.query_order is not None and self.key_order is not None:
       parts.append(_pairwise(jnp.greater_equal if self.see_self else jnp.greater, self.query_order, self.key_order))
+    if self.visible is not None:
+      parts.append(self.visible[:, None])
     if not parts:
       return None
     mask = parts[0]

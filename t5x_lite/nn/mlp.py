@@ -37,7 +37,8 @@ class MLP(nn.Module):
   Attributes:
     mlp_dim: width F of the hidden layer.
     activations: names in `ACTIVATIONS`, one per input projection; T5 1.0 ('relu',), T5 1.1 ('gelu', 'linear').
-    dropout_rate: dropout on the hidden layer, its mask shared along the length (T5X).
+    dropout_rate: dropout on the hidden layer.
+    shared_dropout: one dropout mask for all positions of a row (T5X).
     use_bias: whether the projections have biases.
     dtype: dtype of activations.
     kernel_init: initialiser of the input projections.
@@ -47,6 +48,7 @@ class MLP(nn.Module):
   mlp_dim: int
   activations: Sequence[str] = ('relu',)
   dropout_rate: float = 0.0
+  shared_dropout: bool = True
   use_bias: bool = False
   dtype: Any = jnp.float32
   kernel_init: Initializer = fan_in_init
@@ -67,6 +69,7 @@ class MLP(nn.Module):
       )
       parts.append(activation(name)(wi(x)))
     hidden = functools.reduce(operator.mul, parts)
-    hidden = nn.Dropout(self.dropout_rate, broadcast_dims=(-2,), name='dropout')(hidden, deterministic=deterministic)
+    dropout = nn.Dropout(self.dropout_rate, broadcast_dims=(-2,) if self.shared_dropout else (), name='dropout')
+    hidden = dropout(hidden, deterministic=deterministic)
     hidden = nn.with_logical_constraint(hidden, (axes.ACT_BATCH, axes.ACT_LENGTH, axes.ACT_MLP))
     return Dense(x.shape[-1], (axes.MLP, axes.EMBED), self.use_bias, self.dtype, self.out_init, name='wo')(hidden)

@@ -32,6 +32,25 @@ def sinusoidal_positions(positions: jax.Array, features: int, max_timescale: flo
   return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
+def rotate(x: jax.Array, positions: jax.Array, base: float = 10_000.0) -> jax.Array:
+  """Rotary positions (Su et al. 2021), the two halves of a head as the two coordinates (GPT-NeoX, Llama).
+
+  Args:
+    x: queries or keys `[B, L, N, H]`, H even.
+    positions: int32 `[B, L]`.
+    base: the wavelengths run from 2 pi to 2 pi x base.
+
+  Returns:
+    `[B, L, N, H]` in the dtype of `x`, computed in float32.
+  """
+  half = x.shape[-1] // 2
+  frequencies = base ** (-np.arange(half, dtype=np.float32) / half)
+  angles = (positions.astype(jnp.float32)[..., None] * frequencies)[:, :, None, :]
+  sin, cos = jnp.sin(angles), jnp.cos(angles)
+  first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
 class LearnedPositions(nn.Module):
   """One trained vector for each of the first `max_length` positions (BERT, GPT-2)."""
 

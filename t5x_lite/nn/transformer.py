@@ -27,6 +27,9 @@ REMAT_POLICIES: dict[str, Callable[..., Any] | None] = {
   'full': jax.checkpoint_policies.nothing_saveable,  # keep the inputs of the block only
 }
 
+LOSSES = 'losses'  # The collection in which layers leave losses of their own, already weighted.
+_UNLIMITED = 2**31 - 1
+
 
 @dataclasses.dataclass(frozen=True)
 class BlockConfig:
@@ -43,7 +46,11 @@ class BlockConfig:
     norm_epsilon: its epsilon.
     norm_placement: 'pre' (T5, GPT-2: the residual stream is never normalised) or 'post' (BERT: after each addition).
     use_bias: whether projections have biases.
-    dropout_rate: dropout on what is added to the residual stream and inside MLP and attention.
+    num_kv_heads: heads of keys and values in self-attention; None: as many as of queries.
+    rotary_base: base of rotary positions in self-attention; None: none.
+    dropout_rate: dropout on what is added to the residual stream, and on attention weights.
+    mlp_dropout_rate: dropout on the hidden layer of the MLP; None: `dropout_rate` (T5; BERT and GPT-2 have none there).
+    shared_dropout: whether all positions of a row share a dropout mask (T5X).
     attention_scale: factor on attention logits; None is 1/sqrt(H).
     dtype: dtype of activations.
     query_init: initialiser of query projections.
@@ -61,7 +68,11 @@ class BlockConfig:
   norm_epsilon: float = 1e-6
   norm_placement: str = 'pre'
   use_bias: bool = False
+  num_kv_heads: int | None = None
+  rotary_base: float | None = None
   dropout_rate: float = 0.0
+  mlp_dropout_rate: float | None = None
+  shared_dropout: bool = True
   attention_scale: float | None = None
   dtype: Any = jnp.float32
   query_init: Initializer = fan_in_init
@@ -78,20 +89,40 @@ class BlockConfig:
     """A norm of the configured kind."""
     return NORMS[self.norm](epsilon=self.norm_epsilon, dtype=self.dtype)
 
-  def make_attention(self) -> MultiHeadAttention:
-    """An attention module of the configured shape."""
+  def make_attention(self, cross: bool = False) -> MultiHeadAttention:
+    """An attention module of the configured shape; grouped heads and rotary positions are for self-attention."""
     return MultiHeadAttention(
       num_heads=self.num_heads,
       head_dim=self.head_dim,
       features=self.features,
+      num_kv_heads=None if cross else self.num_kv_heads,
+      rotary_base=None if cross else self.rotary_base,
       scale=self.attention_scale,
       use_bias=self.use_bias,
       dropout_rate=self.dropout_rate,
+      shared_dropout=self.shared_dropout,
       dtype=self.dtype,
       query_init=self.query_init,
       kernel_init=self.kernel_init,
       out_init=self.out_init,
     )
+
+  def make_mlp(self) -> nn.Module:
+    """An MLP of the configured shape."""
+    return MLP(
+      mlp_dim=self.mlp_dim,
+      activations=self.activations,
+      dropout_rate=self.dropout_rate if self.mlp_dropout_rate is None else self.mlp_dropout_rate,
+      shared_dropout=self.shared_dropout,
+      use_bias=self.use_bias,
+      dtype=self.dtype,
+      kernel_init=self.kernel_init,
+      out_init=self.out_init,
+    )
+
+  def make_dropout(self) -> nn.Dropout:
+    """Dropout on activations `[B, L, D]`."""
+    return nn.Dropout(self.dropout_rate, broadcast_dims=(-2,) if self.shared_dropout else ())
 
 
 class Context(struct.PyTreeNode):
@@ -102,6 +133,7 @@ class Context(struct.PyTreeNode):
     bias: added to the logits of self-attention, broadcastable to `[B, N, T, S]`.
     encoded: `[B, S, D]` encoder output, where it was not projected into the cache before.
     cross_mask: of cross-attention.
+    positions: int32 `[B, T]` of the positions of `x` in their examples, for rotary attention.
     index: int32 scalar, row index of the first position of `x`; not 0 only with a cache.
   """
 
@@ -109,6 +141,7 @@ class Context(struct.PyTreeNode):
   bias: jax.Array | None = None
   encoded: jax.Array | None = None
   cross_mask: Mask = dataclasses.field(default_factory=Mask)
+  positions: jax.Array | None = None
   index: jax.Array | int = 0
 
 
@@ -124,29 +157,22 @@ class Block(nn.Module):
     self.self_attention = config.make_attention()
     if config.cross_attention:
       self.cross_attention_norm = config.make_norm()
-      self.cross_attention = config.make_attention()
+      self.cross_attention = config.make_attention(cross=True)
     self.mlp_norm = config.make_norm()
-    self.mlp = MLP(
-      mlp_dim=config.mlp_dim,
-      activations=config.activations,
-      dropout_rate=config.dropout_rate,
-      use_bias=config.use_bias,
-      dtype=config.dtype,
-      kernel_init=config.kernel_init,
-      out_init=config.out_init,
-    )
-    self.dropout = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
+    self.mlp = config.make_mlp()
+    self.dropout = config.make_dropout()
 
   def __call__(
-    self, x: jax.Array, cache: LayerCache | None, context: Context, deterministic: bool
+    self, x: jax.Array, cache: LayerCache | None, window: jax.Array | None, context: Context, deterministic: bool
   ) -> tuple[jax.Array, LayerCache | None]:
     """Maps `[B, T, D]` to `[B, T, D]`, and the cache of this layer to one that knows `x` too."""
     h = self._before(self.self_attention_norm, x)
-    past = self.self_attention.keys_values(h)
+    positions = context.positions
+    past = self.self_attention.keys_values(h, positions)
     if cache is not None:
       past = cache.self_attention.write(past.key, past.value, jnp.asarray(context.index))
-    mask = context.mask.materialise(h.shape[1], past.key.shape[1], context.index)
-    h = self.self_attention(h, past, mask=mask, bias=context.bias, deterministic=deterministic)
+    mask = context.mask.materialise(h.shape[1], past.key.shape[1], context.index, window)
+    h = self.self_attention(h, past, positions=positions, mask=mask, bias=context.bias, deterministic=deterministic)
     x = self._after(self.self_attention_norm, x, h, deterministic)
 
     if self.config.cross_attention:
@@ -193,55 +219,57 @@ class Stack(nn.Module):
     num_layers: Y.
     scan: whether the blocks are scanned.
     remat_policy: name in `REMAT_POLICIES`.
+    windows: of each layer, how far its local attention sees (see `nn.masks.Mask.window`), None where it sees all; or
+      None: all layers see all.
+    block: the module of a layer: made of `config`, and called as `Block` is. `x` may be any tree of arrays to it.
   """
 
-  config: BlockConfig
+  config: Any
   num_layers: int
   scan: bool = True
   remat_policy: str = 'none'
+  windows: tuple[int | None, ...] | None = None
+  block: Callable[..., nn.Module] = Block
 
   def setup(self) -> None:
     """Makes the submodules and parameters."""
     if self.remat_policy not in REMAT_POLICIES:
       raise unknown('remat policy', self.remat_policy, REMAT_POLICIES)
-    block: Any = Block
+    assert self.windows is None or len(self.windows) == self.num_layers
+    block: Any = self.block
     if self.remat_policy != 'none':
       block = nn.remat(
-        Block,
+        block,
         policy=REMAT_POLICIES[self.remat_policy],
         prevent_cse=not self.scan,  # a scan's body cannot be merged with another anyway, and the barrier costs time
-        static_argnums=(4,),  # deterministic, counting self
+        static_argnums=(5,),  # deterministic, counting self
         methods=['__call__'],
       )
     if not self.scan:
       self.layers: Any = [block(self.config) for _ in range(self.num_layers)]
       return
     shared = {
-      'variable_axes': {'params': 0},
+      'variable_axes': {'params': 0, LOSSES: 0},
       'split_rngs': {'params': True, 'dropout': True},
       'length': self.num_layers,
       'metadata_params': {nn.PARTITION_NAME: axes.LAYERS},
     }
-    self.layers = nn.scan(
-      block,
-      methods={
-        '__call__': {'in_axes': (0, nn.broadcast, nn.broadcast), **shared},
-        'scan_project_encoded': {'in_axes': nn.broadcast, **shared},
-      },
-    )(self.config)
+    methods: dict[str, Any] = {'__call__': {'in_axes': (0, 0, nn.broadcast, nn.broadcast), **shared}}
+    if hasattr(self.block, 'scan_project_encoded'):
+      methods['scan_project_encoded'] = {'in_axes': nn.broadcast, **shared}
+    self.layers = nn.scan(block, methods=methods)(self.config)
 
-  def __call__(
-    self, x: jax.Array, context: Context, cache: LayerCache | None = None, *, deterministic: bool = True
-  ) -> tuple[jax.Array, LayerCache | None]:
+  def __call__(self, x: Any, context: Any, cache: Any = None, *, deterministic: bool = True) -> tuple[Any, Any]:
     """Maps `[B, T, D]` to `[B, T, D]`; a cache has, and keeps, a leading axis of layers."""
+    windows = self._windows()
     if self.scan:
-      return self.layers(x, cache, context, deterministic)
+      return self.layers(x, cache, windows, context, deterministic)
     caches = []
     for i, layer in enumerate(self.layers):
-      own = None if cache is None else jax.tree.map(lambda leaf, i=i: leaf[i], cache)
-      x, own = layer(x, own, context, deterministic)
+      own, window = jax.tree.map(lambda leaf, i=i: leaf[i], (cache, windows))
+      x, own = layer(x, own, window, context, deterministic)
       caches.append(own)
-    return x, None if cache is None else jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
+    return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
 
   def project_encoded(self, encoded: jax.Array) -> KVCache:
     """Keys and values of every layer's cross-attention, `[Y, B, S, N, H]`."""
@@ -249,3 +277,9 @@ class Stack(nn.Module):
       return self.layers.scan_project_encoded(None, encoded)[1]
     projected = [layer.project_encoded(encoded) for layer in self.layers]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *projected)
+
+  def _windows(self) -> jax.Array | None:
+    """int32 `[Y]`; a layer that sees all has a window beyond any length."""
+    if self.windows is None:
+      return None
+    return jnp.asarray([_UNLIMITED if width is None else width for width in self.windows], jnp.int32)

@@ -1,0 +1,175 @@
+"""BERT (Devlin et al. 2019), and RoBERTa (Liu et al. 2019), which is a configuration of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from t5x_lite.core import axes
+from t5x_lite.core.batch import ENCODER, INPUT_TOKENS, POSITIONS, SEGMENT_IDS, TOKEN_TYPE_IDS, Batch, key
+from t5x_lite.core.logits import FactoredLogits
+from t5x_lite.models import heads
+from t5x_lite.models.config import ModelConfig, check_choice, normal_init
+from t5x_lite.nn import flops
+from t5x_lite.nn.embed import Embed
+from t5x_lite.nn.masks import Mask
+from t5x_lite.nn.norm import LayerNorm
+from t5x_lite.nn.positions import LearnedPositions, sinusoidal_positions
+from t5x_lite.nn.transformer import BlockConfig, Context, Stack
+
+POSITION_KINDS = ('learned', 'sinusoidal', 'rotary', 'none')
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig(ModelConfig):
+  """Sizes and flavour of a BERT; the defaults are those of BERT base, uncased. See `ModelConfig` for the other fields.
+
+  Attributes:
+    num_layers: Y.
+    max_length: rows of the position table: 512, and 514 in RoBERTa, whose first two stand for nothing.
+    first_position: row of the first position: 0, and 2 in RoBERTa.
+    num_token_types: rows of the table of sentence A and B: 2, and 1 in RoBERTa, which does not tell them apart.
+    positions: a name in `POSITION_KINDS`.
+    norm_epsilon: of every norm: 1e-12, and 1e-5 in RoBERTa.
+    initializer_range: standard deviation of the initial weights.
+    attention_window: how far every layer sees to either side (local attention); None: everything.
+    num_global_tokens: with `attention_window`, the first so many positions of an example see all and are seen by all.
+  """
+
+  vocab_size: int = 30522
+  emb_dim: int = 768
+  num_heads: int = 12
+  mlp_dim: int = 3072
+  mlp_activations: tuple[str, ...] = ('gelu_exact',)
+  heads: tuple[str, ...] = ('mlm', 'nsp')
+  dropout_rate: float = 0.1
+  num_layers: int = 12
+  max_length: int = 512
+  first_position: int = 0
+  num_token_types: int = 2
+  positions: str = 'learned'
+  norm_epsilon: float = 1e-12
+  initializer_range: float = 0.02
+  attention_window: int | None = None
+  num_global_tokens: int = 1
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    check_choice('positions of BertConfig', self.positions, POSITION_KINDS)
+
+  @classmethod
+  def known_heads(cls) -> tuple[str, ...]:
+    """The masked language model, and all task heads."""
+    return ('mlm', *heads.TASK_HEADS)
+
+  @classmethod
+  def least(cls, field: str) -> int:
+    """Positions may start at 0, and no token need be global."""
+    return 0 if field in ('first_position', 'num_global_tokens') else 1
+
+  def block(self) -> BlockConfig:
+    """The block of every layer."""
+    init = normal_init(self.initializer_range)
+    return self.block_config(
+      norm='layer',
+      norm_epsilon=self.norm_epsilon,
+      norm_placement='post',
+      use_bias=True,
+      mlp_dropout_rate=0.0,
+      shared_dropout=False,
+      rotary_base=self.rotary_base if self.positions == 'rotary' else None,
+      query_init=init,
+      kernel_init=init,
+      out_init=init,
+    )
+
+
+class BertEmbeddings(nn.Module):
+  """Sum of the vectors of tokens, positions and token types; normalised and dropped out."""
+
+  config: BertConfig
+
+  def setup(self) -> None:
+    """Makes the submodules and parameters."""
+    config, init = self.config, normal_init(self.config.initializer_range)
+    dtype = jnp.dtype(config.dtype)
+    self.tokens = Embed(config.vocab_size, config.emb_dim, dtype=dtype, embedding_init=init)
+    if config.positions == 'learned':
+      self.positions = LearnedPositions(config.max_length, config.emb_dim, dtype, init)
+    # Too few rows to shard.
+    self.token_types = Embed(config.num_token_types, config.emb_dim, axes.LABELS, dtype, init)
+    self.norm = LayerNorm(config.norm_epsilon, dtype=dtype)
+    self.dropout = nn.Dropout(config.dropout_rate)
+
+  def __call__(self, batch: Batch, *, deterministic: bool = True) -> jax.Array:
+    """`[B, L, D]` for the encoder keys of a batch."""
+    tokens = batch[key(ENCODER, INPUT_TOKENS)]
+    positions = batch[key(ENCODER, POSITIONS)] + self.config.first_position
+    types = batch.get(key(ENCODER, TOKEN_TYPE_IDS), jnp.zeros_like(tokens))
+    x = self.tokens(tokens) + self.token_types(types)
+    if self.config.positions == 'learned':
+      x += self.positions(positions)
+    elif self.config.positions == 'sinusoidal':
+      x += sinusoidal_positions(positions, self.config.emb_dim).astype(x.dtype)
+    return self.dropout(self.norm(x), deterministic=deterministic)
+
+
+class Bert(nn.Module):
+  """The whole model; reads the `encoder_` keys of a batch (see `core.batch`)."""
+
+  config: BertConfig
+
+  def setup(self) -> None:
+    """Makes the submodules and parameters."""
+    config, init = self.config, normal_init(self.config.initializer_range)
+    self.embeddings = BertEmbeddings(config)
+    self.blocks = Stack(config.block(), config.num_layers, scan=config.scan_layers, remat_policy=config.remat_policy)
+    if 'mlm' in config.heads:
+      self.mlm = heads.MaskedLanguageModel(
+        config.mlp_activations[0], config.norm_epsilon, jnp.dtype(config.dtype), kernel_init=init
+      )
+    self.heads = heads.TaskHeads(
+      names=tuple(name for name in config.heads if name in heads.TASK_HEADS),
+      num_labels=config.num_labels,
+      dropout_rate=config.dropout_rate,
+      dtype=jnp.dtype(config.dtype),
+      kernel_init=init,
+    )
+
+  def __call__(self, batch: Batch, *, deterministic: bool = True) -> jax.Array:
+    """What the first of the configured heads says, float32; the last hidden state if there is none."""
+    outputs = self.outputs(batch, deterministic=deterministic)
+    return outputs[heads.primary_output(self.config.heads)]
+
+  def outputs(self, batch: Batch, *, deterministic: bool = True) -> dict[str, jax.Array]:
+    """Everything, float32: `last_hidden_state` `[B, L, D]`, `lm_logits` `[B, L, V]`, and those of `heads.TaskHeads`."""
+    hidden = self.encode(batch, deterministic=deterministic)
+    outputs = {'last_hidden_state': hidden.astype(jnp.float32)}
+    if 'mlm' in self.config.heads:
+      outputs['lm_logits'] = self.mlm(hidden, self.embeddings.tokens).logits()
+    return outputs | self.heads(hidden, batch[key(ENCODER, SEGMENT_IDS)], deterministic=deterministic)
+
+  def factored_logits(self, batch: Batch, *, deterministic: bool = True) -> FactoredLogits:
+    """Logits of the masked language model at every position, not yet multiplied out."""
+    return self.mlm(self.encode(batch, deterministic=deterministic), self.embeddings.tokens)
+
+  def encode(self, batch: Batch, *, deterministic: bool = True) -> jax.Array:
+    """The last hidden state `[B, L, D]`."""
+    config = self.config
+    segments, positions = batch[key(ENCODER, SEGMENT_IDS)], batch[key(ENCODER, POSITIONS)]
+    everywhere = None if config.attention_window is None else positions < config.num_global_tokens
+    mask = Mask(segments, segments, window=config.attention_window, everywhere=everywhere)
+    x = self.embeddings(batch, deterministic=deterministic)
+    return self.blocks(x, Context(mask=mask, positions=positions), deterministic=deterministic)[0]
+
+  def flops_per_step(self, spec: Mapping[str, jax.ShapeDtypeStruct]) -> float:
+    """Analytic FLOPs of a training step of the masked language model on batches of these shapes (see `nn.flops`)."""
+    config = self.config
+    batch, length = spec[key(ENCODER, INPUT_TOKENS)].shape
+    row = config.num_layers * flops.block_flops(config.block(), length)
+    row += 2 * length * config.emb_dim**2 + flops.logits_flops(length, config.emb_dim, config.vocab_size)
+    return float(flops.BACKWARD_TOO * batch * row)

@@ -1,0 +1,111 @@
+"""What the configurations of all families have in common; each family's own file adds its fields and its defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from t5x_lite.core.errors import UsageError, unknown
+from t5x_lite.nn.linear import Initializer
+from t5x_lite.nn.mlp import activation
+from t5x_lite.nn.transformer import REMAT_POLICIES, BlockConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """Sizes and flavour of a model.
+
+  Attributes:
+    vocab_size: rows of the embedding table; at least the tokenizer's vocabulary.
+    emb_dim: model width D.
+    num_heads: N, in every attention layer.
+    head_dim: H.
+    num_kv_heads: heads of keys and values in self-attention, a divisor of N; None: N (Ainslie et al. 2023).
+    mlp_dim: F.
+    mlp_activations: one name, or two for a gated MLP: ('silu', 'linear') is SwiGLU.
+    rotary_base: base of rotary positions; used where the positions of the family are 'rotary'.
+    heads: the outputs that the model has; which there are is up to the family.
+    num_labels: outputs of the heads 'classification' and 'tagging'.
+    dropout_rate: dropout everywhere.
+    dtype: of activations, 'float32' or 'bfloat16'; parameters, logits and softmax are float32 always.
+    scan_layers: whether the layers of a stack are scanned: faster to compile, one stacked array per parameter.
+    remat_policy: what the backward pass computes again; a name in `nn.transformer.REMAT_POLICIES`.
+  """
+
+  vocab_size: int = 32128
+  emb_dim: int = 512
+  num_heads: int = 8
+  head_dim: int = 64
+  num_kv_heads: int | None = None
+  mlp_dim: int = 2048
+  mlp_activations: tuple[str, ...] = ('relu',)
+  rotary_base: float = 10_000.0
+  heads: tuple[str, ...] = ()
+  num_labels: int = 2
+  dropout_rate: float = 0.0
+  dtype: str = 'float32'
+  scan_layers: bool = True
+  remat_policy: str = 'none'
+
+  def __post_init__(self) -> None:
+    name = type(self).__name__
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if type(value) is int and value < self.least(field.name):
+        raise UsageError(f'{name}.{field.name} is {value}: expected at least {self.least(field.name)}')
+    if self.dtype not in ('float32', 'bfloat16'):
+      raise UsageError(f"dtype of activations is {self.dtype!r}: expected 'float32' or 'bfloat16'")
+    if self.remat_policy not in REMAT_POLICIES:
+      raise unknown('remat policy', self.remat_policy, REMAT_POLICIES)
+    if not 0.0 <= self.dropout_rate < 1.0:
+      raise UsageError(f'dropout rate is {self.dropout_rate}: expected at least 0 and less than 1')
+    if self.num_kv_heads is not None and self.num_heads % self.num_kv_heads:
+      raise UsageError(
+        f'{name}.num_kv_heads is {self.num_kv_heads}: expected a divisor of the {self.num_heads} heads of queries'
+      )
+    if not self.mlp_activations:
+      raise UsageError(f'{name}.mlp_activations is empty: expected one activation, or two for a gated MLP')
+    for each in self.mlp_activations:
+      activation(each)
+    for head in self.heads:
+      if head not in self.known_heads():
+        raise unknown(f'head of {name}', head, self.known_heads())
+
+  @classmethod
+  def known_heads(cls) -> tuple[str, ...]:
+    """The heads that this family can have."""
+    return ()
+
+  @classmethod
+  def least(cls, field: str) -> int:
+    """The smallest value that an integer field may have."""
+    del field
+    return 1
+
+  def block_config(self, **changes: Any) -> BlockConfig:
+    """The block that these fields describe, with what the family adds."""
+    common = {
+      'features': self.emb_dim,
+      'num_heads': self.num_heads,
+      'head_dim': self.head_dim,
+      'num_kv_heads': self.num_kv_heads,
+      'mlp_dim': self.mlp_dim,
+      'activations': tuple(self.mlp_activations),
+      'dropout_rate': self.dropout_rate,
+      'dtype': jnp.dtype(self.dtype),
+    }
+    return BlockConfig(**common | changes)
+
+
+def check_choice(what: str, value: str, known: tuple[str, ...]) -> None:
+  """Raises UsageError, with the nearest match, for a value that is none of the known ones."""
+  if value not in known:
+    raise unknown(what, value, known)
+
+
+def normal_init(stddev: float = 0.02) -> Initializer:
+  """Truncated normal, as BERT draws all its weights (Devlin et al. 2019)."""
+  return nn.initializers.truncated_normal(stddev)

@@ -1,0 +1,147 @@
+"""Heads on top of a stack of blocks: the same few for every family.
+
+What differs between families is which position stands for the whole row, and whether a dense layer and tanh come before
+the output (BERT's pooler, RoBERTa's classification head, XLNet's sequence summary) or not (GPT-2).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from t5x_lite.core import axes
+from t5x_lite.core.logits import FactoredLogits
+from t5x_lite.nn.embed import Embed
+from t5x_lite.nn.linear import Dense, Initializer
+from t5x_lite.nn.mlp import activation
+from t5x_lite.nn.norm import LayerNorm
+
+# Heads that read one vector of a row, with the number of their outputs (None: `num_labels`).
+_POOLED: dict[str, int | None] = {'nsp': 2, 'classification': None, 'multiple_choice': 1}
+# Heads that read every position.
+_POSITIONWISE: dict[str, int | None] = {'span': 2, 'tagging': None}
+TASK_HEADS = ('pooler', *_POOLED, *_POSITIONWISE)
+# What `TaskHeads` calls the output of each.
+OUTPUTS = {
+  'nsp': 'nsp_logits',
+  'classification': 'classification_logits',
+  'multiple_choice': 'choice_logits',
+  'span': 'span_logits',
+  'tagging': 'tagging_logits',
+}
+
+
+def primary_output(names: tuple[str, ...]) -> str:
+  """The output of the first head there is."""
+  return {'lm': 'lm_logits', 'mlm': 'lm_logits', 'pooler': 'pooler_output', **OUTPUTS}.get(
+    names[0] if names else '', 'last_hidden_state'
+  )
+
+
+class TaskHeads(nn.Module):
+  """The heads of classification, multiple choice, next sentence, span question answering and tagging.
+
+  Attributes:
+    names: which of `TASK_HEADS` there are.
+    num_labels: outputs of 'classification' and 'tagging'; one is a regression.
+    pool: the position that stands for its row: 'first', or 'last', which is the last that is not padding.
+    pooler: whether a dense layer and tanh come between that position and the heads.
+    use_bias: whether the outputs of pooled heads have a bias.
+    dropout_rate: dropout before every output.
+    dtype: dtype of activations; outputs are float32.
+    kernel_init: initialiser of all kernels.
+  """
+
+  names: tuple[str, ...]
+  num_labels: int = 2
+  pool: str = 'first'
+  pooler: bool = True
+  use_bias: bool = True
+  dropout_rate: float = 0.0
+  dtype: Any = jnp.float32
+  kernel_init: Initializer = nn.initializers.truncated_normal(0.02)
+
+  @nn.compact
+  def __call__(self, hidden: jax.Array, segments: jax.Array, *, deterministic: bool = True) -> dict[str, jax.Array]:
+    """Outputs by name, float32.
+
+    Args:
+      hidden: `[B, L, D]`.
+      segments: int32 `[B, L]`, 0 for padding; one example a row.
+      deterministic: whether dropout is off.
+
+    Returns:
+      Of the heads there are: `pooler_output` `[B, D]`, `nsp_logits` `[B, 2]`, `classification_logits`
+      `[B, num_labels]`, `choice_logits` `[B, 1]` (the rows of one question are scored one by one), `span_logits`
+      `[B, L, 2]` (start, end), `tagging_logits` `[B, L, num_labels]`.
+    """
+    outputs = {}
+    dropout = nn.Dropout(self.dropout_rate, name='dropout')
+    pooled_names = [name for name in self.names if name in _POOLED]
+    if pooled_names or 'pooler' in self.names:
+      pooled = take_position(hidden, segments, self.pool)
+      if self.pooler:
+        features = hidden.shape[-1]
+        pooled = Dense(features, (axes.EMBED, axes.MLP), True, self.dtype, self.kernel_init, name='pooler')(pooled)
+        pooled = jnp.tanh(pooled)
+      if 'pooler' in self.names:
+        outputs['pooler_output'] = pooled.astype(jnp.float32)
+      pooled = dropout(pooled, deterministic=deterministic)
+      for name in pooled_names:
+        outputs[OUTPUTS[name]] = self._output(name, _POOLED[name], self.use_bias, pooled)
+    for name in self.names:
+      if name in _POSITIONWISE:
+        each = hidden if name == 'span' else dropout(hidden, deterministic=deterministic)
+        outputs[OUTPUTS[name]] = self._output(name, _POSITIONWISE[name], True, each)
+    return outputs
+
+  def _output(self, name: str, size: int | None, use_bias: bool, x: jax.Array) -> jax.Array:
+    # In float32: these logits are few, and what a metric compares. The outputs are too few to shard: no rule for them.
+    dense = Dense(
+      size or self.num_labels, (axes.EMBED, axes.LABELS), use_bias, jnp.float32, self.kernel_init, name=name
+    )
+    return dense(x.astype(jnp.float32))
+
+
+def take_position(hidden: jax.Array, segments: jax.Array, which: str) -> jax.Array:
+  """The first position of every row of `[B, L, D]`, or the last whose segment is not 0: `[B, D]`."""
+  if which == 'first':
+    return hidden[:, 0]
+  assert which == 'last', which
+  places = jnp.where(segments > 0, jnp.arange(segments.shape[1], dtype=jnp.int32), 0)
+  return jnp.take_along_axis(hidden, jnp.max(places, axis=1)[:, None, None], axis=1)[:, 0]
+
+
+class MaskedLanguageModel(nn.Module):
+  """BERT's and RoBERTa's output for masked tokens: dense, activation, norm, then the embedding table and a bias.
+
+  Attributes:
+    activation: name of the activation.
+    norm_epsilon: of the norm.
+    dtype: dtype of activations.
+    kernel_init: initialiser of the dense layer.
+  """
+
+  activation: str = 'gelu_exact'
+  norm_epsilon: float = 1e-12
+  dtype: Any = jnp.float32
+  kernel_init: Initializer = nn.initializers.truncated_normal(0.02)
+
+  @nn.compact
+  def __call__(self, hidden: jax.Array, table: Embed) -> FactoredLogits:
+    """Logits over the rows of the table, for `[B, L, D]`."""
+    features = hidden.shape[-1]
+    dense = Dense(features, (axes.EMBED, axes.MLP), True, self.dtype, self.kernel_init, name='dense')
+    hidden = activation(self.activation)(dense(hidden))
+    hidden = LayerNorm(self.norm_epsilon, dtype=self.dtype, name='norm')(hidden)
+    factored = table.attend(hidden)
+    return FactoredLogits(factored.hidden, factored.kernel, output_bias(self, table.num_embeddings))
+
+
+def output_bias(module: nn.Module, vocab_size: int) -> jax.Array:
+  """A bias `[V]` on the logits over a vocabulary, a parameter called `bias` of `module`."""
+  init = nn.with_logical_partitioning(nn.initializers.zeros_init(), (axes.VOCAB,))
+  return module.param('bias', init, (vocab_size,), jnp.float32)
