@@ -16,6 +16,7 @@ VOCAB = 'vocab'  # V
 POSITION = 'position'  # rows of a learned position table
 RELPOS_BUCKETS = 'relpos_buckets'
 LABELS = 'labels'  # outputs of a task head: too few to shard
+EXPERT = 'expert'  # E
 LAYERS = 'layers'  # Y, the leading axis that `nn.Stack` scans over
 
 # Axes of activations.
@@ -26,3 +27,5 @@ ACT_MLP = 'act_mlp'  # F
 ACT_HEADS = 'act_heads'  # N
 ACT_KV = 'act_kv'  # H
 ACT_VOCAB = 'act_vocab'  # V
+ACT_EXPERT = 'act_expert'  # E
+ACT_EXPERT_BATCH = 'act_expert_batch'  # B of tokens that were sent to experts

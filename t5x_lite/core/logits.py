@@ -1,10 +1,14 @@
-"""Logits as two factors, so that the full `[B, L, V]` array need never exist."""
+"""What a model hands to the loss: logits as two factors, so that the full `[B, L, V]` array need never exist."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+
+
+# The collection in which layers leave losses of their own (mixtures of experts), already weighted.
+LAYER_LOSSES = 'losses'
 
 
 @struct.dataclass

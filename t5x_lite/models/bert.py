@@ -69,7 +69,7 @@ class BertConfig(ModelConfig):
   @classmethod
   def least(cls, field: str) -> int:
     """Positions may start at 0, and no token need be global."""
-    return 0 if field in ('first_position', 'num_global_tokens') else 1
+    return 0 if field in ('first_position', 'num_global_tokens') else super().least(field)
 
   def block(self) -> BlockConfig:
     """The block of every layer."""

@@ -11,6 +11,7 @@ from flax import linen as nn
 from t5x_lite.core.errors import UsageError, unknown
 from t5x_lite.nn.linear import Initializer
 from t5x_lite.nn.mlp import activation
+from t5x_lite.nn.moe import Routing
 from t5x_lite.nn.transformer import REMAT_POLICIES, BlockConfig
 
 
@@ -26,6 +27,10 @@ class ModelConfig:
     num_kv_heads: heads of keys and values in self-attention, a divisor of N; None: N (Ainslie et al. 2023).
     mlp_dim: F.
     mlp_activations: one name, or two for a gated MLP: ('silu', 'linear') is SwiGLU.
+    num_experts: MLPs of a layer, of which a router chooses for every token (see `nn.moe`); 0: one MLP and no router.
+    experts_per_token: how many it chooses.
+    capacity_factor: room of an expert, in even shares of a row's tokens.
+    load_balancing_loss: weight of the loss that evens out the use of the experts.
     rotary_base: base of rotary positions; used where the positions of the family are 'rotary'.
     heads: the outputs that the model has; which there are is up to the family.
     num_labels: outputs of the heads 'classification' and 'tagging'.
@@ -42,6 +47,10 @@ class ModelConfig:
   num_kv_heads: int | None = None
   mlp_dim: int = 2048
   mlp_activations: tuple[str, ...] = ('relu',)
+  num_experts: int = 0
+  experts_per_token: int = 1
+  capacity_factor: float = 1.25
+  load_balancing_loss: float = 0.01
   rotary_base: float = 10_000.0
   heads: tuple[str, ...] = ()
   num_labels: int = 2
@@ -66,6 +75,12 @@ class ModelConfig:
       raise UsageError(
         f'{name}.num_kv_heads is {self.num_kv_heads}: expected a divisor of the {self.num_heads} heads of queries'
       )
+    if self.num_experts and self.experts_per_token > self.num_experts:
+      raise UsageError(
+        f'{name}.experts_per_token is {self.experts_per_token}: expected at most num_experts, {self.num_experts}'
+      )
+    if not self.capacity_factor > 0.0:
+      raise UsageError(f'{name}.capacity_factor is {self.capacity_factor}: expected more than 0')
     if not self.mlp_activations:
       raise UsageError(f'{name}.mlp_activations is empty: expected one activation, or two for a gated MLP')
     for each in self.mlp_activations:
@@ -82,8 +97,13 @@ class ModelConfig:
   @classmethod
   def least(cls, field: str) -> int:
     """The smallest value that an integer field may have."""
-    del field
-    return 1
+    return 0 if field == 'num_experts' else 1
+
+  def routing(self) -> Routing | None:
+    """How tokens find their experts, if there are several."""
+    if not self.num_experts:
+      return None
+    return Routing(self.num_experts, self.experts_per_token, self.capacity_factor, self.load_balancing_loss)
 
   def block_config(self, **changes: Any) -> BlockConfig:
     """The block that these fields describe, with what the family adds."""
@@ -94,6 +114,7 @@ class ModelConfig:
       'num_kv_heads': self.num_kv_heads,
       'mlp_dim': self.mlp_dim,
       'activations': tuple(self.mlp_activations),
+      'routing': self.routing(),
       'dropout_rate': self.dropout_rate,
       'dtype': jnp.dtype(self.dtype),
     }

@@ -167,7 +167,12 @@ class Gpt(nn.Module):
     )
 
   def decode_with_cache(
-    self, tokens: jax.Array, cache: DecodeCache, segment_ids: jax.Array | None = None
+    self,
+    tokens: jax.Array,
+    cache: DecodeCache,
+    segment_ids: jax.Array | None = None,
+    *,
+    bidirectional: bool = False,
   ) -> tuple[jax.Array, DecodeCache]:
     """Reads the next T tokens of every row.
 
@@ -175,6 +180,7 @@ class Gpt(nn.Module):
       tokens: int32 `[B, T]`: a whole prompt, padded on the left, or one token more.
       cache: what was read before.
       segment_ids: int32 `[B, T]`, 0 where `tokens` is padding; None: nowhere.
+      bidirectional: whether these tokens see each other, as the prefix of a prefix LM does.
 
     Returns:
       float32 logits `[B, T, V]`, and the next cache.
@@ -184,7 +190,7 @@ class Gpt(nn.Module):
     read = jnp.sum(cache.segment_ids, axis=1, keepdims=True)
     positions = jnp.maximum(read + jnp.cumsum(own, axis=1) - 1, 0)
     known = jax.lax.dynamic_update_slice(cache.segment_ids, own, (0, cache.index))
-    context = Context(mask=Mask(own, known, causal=True), positions=positions, index=cache.index)
+    context = Context(mask=Mask(own, known, causal=not bidirectional), positions=positions, index=cache.index)
     hidden, layers = self._run(tokens, context, cache.layers)
     cache = cache.replace(layers=layers, index=cache.index + tokens.shape[1], segment_ids=known)
     return self._attend(hidden).logits(), cache

@@ -65,7 +65,7 @@ class T5Config(ModelConfig):
   @classmethod
   def least(cls, field: str) -> int:
     """There may be no decoder."""
-    return 0 if field in ('num_decoder_layers', 'num_experts') else 1
+    return 0 if field == 'num_decoder_layers' else super().least(field)
 
   def block(self, cross_attention: bool) -> BlockConfig:
     """The block of one of the two stacks."""

@@ -24,7 +24,10 @@ def block_flops(config: BlockConfig, length: int, encoder_length: int = 0) -> in
   total = attention_flops(config, length, length)
   if config.cross_attention:
     total += attention_flops(config, length, encoder_length, cross=True)
-  return total + 2 * length * config.features * config.mlp_dim * (len(config.activations) + 1)
+  mlp = 2 * length * config.features * config.mlp_dim * (len(config.activations) + 1)
+  if config.routing is not None:  # what is computed of it: every token by its experts, and the router
+    mlp = mlp * config.routing.experts_per_token + 2 * length * config.features * config.routing.num_experts
+  return total + mlp
 
 
 def logits_flops(length: int, features: int, vocab_size: int) -> int:

@@ -13,11 +13,13 @@ from flax import struct
 
 from t5x_lite.core import axes
 from t5x_lite.core.errors import unknown
+from t5x_lite.core.logits import LAYER_LOSSES
 from t5x_lite.nn.attention import MultiHeadAttention
 from t5x_lite.nn.cache import KVCache, LayerCache
 from t5x_lite.nn.linear import Initializer, fan_in_init
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.mlp import MLP
+from t5x_lite.nn.moe import MixtureOfExperts, Routing
 from t5x_lite.nn.norm import NORMS
 
 # What a block keeps for its backward pass; the rest is computed again. Names as in T5X.
@@ -27,7 +29,6 @@ REMAT_POLICIES: dict[str, Callable[..., Any] | None] = {
   'full': jax.checkpoint_policies.nothing_saveable,  # keep the inputs of the block only
 }
 
-LOSSES = 'losses'  # The collection in which layers leave losses of their own, already weighted.
 _UNLIMITED = 2**31 - 1
 
 
@@ -41,6 +42,7 @@ class BlockConfig:
     head_dim: H.
     mlp_dim: F.
     activations: of the MLP; see `nn.mlp.MLP`.
+    routing: makes the MLP a mixture of experts.
     cross_attention: whether the block attends to an encoder.
     norm: 'rms' or 'layer'.
     norm_epsilon: its epsilon.
@@ -63,6 +65,7 @@ class BlockConfig:
   head_dim: int
   mlp_dim: int
   activations: tuple[str, ...] = ('relu',)
+  routing: Routing | None = None
   cross_attention: bool = False
   norm: str = 'rms'
   norm_epsilon: float = 1e-6
@@ -108,11 +111,22 @@ class BlockConfig:
     )
 
   def make_mlp(self) -> nn.Module:
-    """An MLP of the configured shape."""
+    """An MLP of the configured shape, or several and their router."""
+    dropout_rate = self.dropout_rate if self.mlp_dropout_rate is None else self.mlp_dropout_rate
+    if self.routing is not None:
+      return MixtureOfExperts(
+        routing=self.routing,
+        mlp_dim=self.mlp_dim,
+        activations=self.activations,
+        dropout_rate=dropout_rate,
+        dtype=self.dtype,
+        kernel_init=self.kernel_init,
+        out_init=self.out_init,
+      )
     return MLP(
       mlp_dim=self.mlp_dim,
       activations=self.activations,
-      dropout_rate=self.dropout_rate if self.mlp_dropout_rate is None else self.mlp_dropout_rate,
+      dropout_rate=dropout_rate,
       shared_dropout=self.shared_dropout,
       use_bias=self.use_bias,
       dtype=self.dtype,
@@ -183,7 +197,12 @@ class Block(nn.Module):
       h = self.cross_attention(h, encoder, mask=mask, deterministic=deterministic)
       x = self._after(self.cross_attention_norm, x, h, deterministic)
 
-    h = self.mlp(self._before(self.mlp_norm, x), deterministic=deterministic)
+    h = self._before(self.mlp_norm, x)
+    if self.config.routing is None:
+      h = self.mlp(h, deterministic=deterministic)
+    else:
+      segments = context.mask.query_segments
+      h = self.mlp(h, valid=None if segments is None else segments > 0, deterministic=deterministic)
     x = self._after(self.mlp_norm, x, h, deterministic)
     return x, None if cache is None else cache.replace(self_attention=past)
 
@@ -249,7 +268,7 @@ class Stack(nn.Module):
       self.layers: Any = [block(self.config) for _ in range(self.num_layers)]
       return
     shared = {
-      'variable_axes': {'params': 0, LOSSES: 0},
+      'variable_axes': {'params': 0, LAYER_LOSSES: 0},
       'split_rngs': {'params': True, 'dropout': True},
       'length': self.num_layers,
       'metadata_params': {nn.PARTITION_NAME: axes.LAYERS},

@@ -1,8 +1,9 @@
 """The one table that maps logical axes (`core.axes`) to mesh axes, for parameters and activations.
 
 Data parallelism shards the batch; `fsdp` shards the batch too, and the model width of the parameters; `tensor` shards
-heads, MLP width and vocabulary, of parameters and activations alike; `sequence` shards the length of activations. A
-logical axis without a rule is replicated. Earlier rules win, and no mesh axis is used twice in one array.
+heads, MLP width and vocabulary, of parameters and activations alike; `sequence` shards the length of activations;
+`expert` shards the batch, and inside a mixture of experts the experts instead. A logical axis without a rule is
+replicated. Earlier rules win, and no mesh axis is used twice in one array.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ STANDARD_RULES: Rules = (
   (axes.HEADS, mesh_lib.TENSOR),
   (axes.JOINED_KV, mesh_lib.TENSOR),
   (axes.EMBED, mesh_lib.FSDP),
+  (axes.EXPERT, mesh_lib.EXPERT),
   # Activations.
-  (axes.ACT_BATCH, (mesh_lib.DATA, mesh_lib.FSDP)),
+  (axes.ACT_BATCH, (mesh_lib.DATA, mesh_lib.FSDP, mesh_lib.EXPERT)),
+  (axes.ACT_EXPERT_BATCH, (mesh_lib.DATA, mesh_lib.FSDP)),
+  (axes.ACT_EXPERT, mesh_lib.EXPERT),
   (axes.ACT_LENGTH, mesh_lib.SEQUENCE),
   (axes.ACT_MLP, mesh_lib.TENSOR),
   (axes.ACT_HEADS, mesh_lib.TENSOR),

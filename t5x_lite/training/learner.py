@@ -15,6 +15,7 @@ from t5x_lite import losses
 from t5x_lite.core import axes, errors
 from t5x_lite.core import batch as batch_lib
 from t5x_lite.core.batch import Batch
+from t5x_lite.core.logits import LAYER_LOSSES
 from t5x_lite.training.schedules import Schedule
 
 
@@ -95,8 +96,8 @@ class Learner:
       constant, or a member of `LossNormalizer`. The reported loss is always per weighted token.
     num_microbatches: the gradient is accumulated over this many parts of the batch.
     vocab_chunk: most vocabulary entries whose logits exist at a time; None: all.
-    skip_nonfinite: leave parameters and optimiser state as they are where the loss or its gradient is not finite. The
-      optimiser's schedule counts updates made, so it then lags behind the step.
+    skip_nonfinite: leave parameters and optimiser state as they are where the loss or its gradient is not finite, all
+      but the count of the optimiser's schedule: the learning rate goes on with the step.
   """
 
   module: nn.Module
@@ -125,26 +126,39 @@ class Learner:
     rate = self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate
     return jnp.asarray(rate, jnp.float32)
 
-  def token_losses(self, params: Any, batch: Batch, dropout_key: jax.Array | None = None) -> losses.TokenLosses:
-    """The losses of every target of the batch; with a key in training mode, without deterministic."""
+  def token_losses(
+    self, params: Any, batch: Batch, dropout_key: jax.Array | None = None
+  ) -> tuple[losses.TokenLosses, jax.Array]:
+    """The losses of every target of the batch, and what the layers add (mixtures of experts: see `nn.moe`), a scalar.
+
+    With a key in training mode, without deterministic.
+    """
     rngs = {} if dropout_key is None else {'dropout': dropout_key}
-    factored = self.module.apply(
-      {'params': params}, batch, deterministic=dropout_key is None, rngs=rngs, method='factored_logits'
+    factored, left = self.module.apply(
+      {'params': params},
+      batch,
+      deterministic=dropout_key is None,
+      rngs=rngs,
+      mutable=(LAYER_LOSSES,),
+      method='factored_logits',
     )
     targets, _ = batch_lib.targets(batch)
-    return losses.token_losses(
+    tokens = losses.token_losses(
       factored, targets, z_loss=self.z_loss, label_smoothing=self.label_smoothing, vocab_chunk=self.vocab_chunk
     )
+    return tokens, sum((jnp.sum(leaf) for leaf in jax.tree.leaves(left)), jnp.zeros((), jnp.float32))
 
   def sums(self, params: Any, batch: Batch) -> losses.LossSums:
     """Loss sums of a batch, deterministic."""
     _, weights = batch_lib.targets(batch)
-    return self.token_losses(params, batch).sums(weights)
+    return self.token_losses(params, batch)[0].sums(weights)
 
   def loss(
     self, params: Any, batch: Batch, weights: jax.Array, normalizer: jax.Array, dropout_key: jax.Array
   ) -> tuple[jax.Array, losses.LossSums]:
     """`(objective, sums)` of a batch or a microbatch, in training mode.
+
+    What layers add counts once for every target, as the loss of a target does, whatever the normaliser.
 
     Args:
       params: the parameters.
@@ -153,9 +167,10 @@ class Learner:
       normalizer: what the whole batch's objective is divided by.
       dropout_key: the key of these rows.
     """
-    tokens = self.token_losses(params, batch, dropout_key)
+    tokens, of_layers = self.token_losses(params, batch, dropout_key)
     _, loss_weights = batch_lib.targets(batch)
-    return jnp.sum(tokens.loss * weights) / normalizer, tokens.sums(loss_weights)
+    objective = jnp.sum(tokens.loss * weights) + of_layers * jnp.sum(weights)
+    return objective / normalizer, tokens.sums(loss_weights)
 
   def gradients(self, params: Any, batch: Batch, dropout_key: jax.Array) -> tuple[Any, jax.Array, losses.LossSums]:
     """`(gradients, objective, sums)` over the whole batch; the same for any number of microbatches, dropout aside.
