@@ -16,7 +16,6 @@ from t5x_lite.models import heads
 from t5x_lite.models.config import ModelConfig, check_choice, normal_init
 from t5x_lite.nn import flops
 from t5x_lite.nn.embed import Embed
-from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.norm import LayerNorm
 from t5x_lite.nn.positions import LearnedPositions, sinusoidal_positions
 from t5x_lite.nn.transformer import BlockConfig, Context, Stack
@@ -36,8 +35,6 @@ class BertConfig(ModelConfig):
     positions: a name in `POSITION_KINDS`.
     norm_epsilon: of every norm: 1e-12, and 1e-5 in RoBERTa.
     initializer_range: standard deviation of the initial weights.
-    attention_window: how far every layer sees to either side (local attention); None: everything.
-    num_global_tokens: with `attention_window`, the first so many positions of an example see all and are seen by all.
   """
 
   vocab_size: int = 30522
@@ -54,8 +51,6 @@ class BertConfig(ModelConfig):
   positions: str = 'learned'
   norm_epsilon: float = 1e-12
   initializer_range: float = 0.02
-  attention_window: int | None = None
-  num_global_tokens: int = 1
 
   def __post_init__(self) -> None:
     super().__post_init__()
@@ -68,8 +63,8 @@ class BertConfig(ModelConfig):
 
   @classmethod
   def least(cls, field: str) -> int:
-    """Positions may start at 0, and no token need be global."""
-    return 0 if field in ('first_position', 'num_global_tokens') else super().least(field)
+    """Positions may start at 0."""
+    return 0 if field == 'first_position' else super().least(field)
 
   def block(self) -> BlockConfig:
     """The block of every layer."""
@@ -159,12 +154,10 @@ class Bert(nn.Module):
 
   def encode(self, batch: Batch, *, deterministic: bool = True) -> jax.Array:
     """The last hidden state `[B, L, D]`."""
-    config = self.config
     segments, positions = batch[key(ENCODER, SEGMENT_IDS)], batch[key(ENCODER, POSITIONS)]
-    everywhere = None if config.attention_window is None else positions < config.num_global_tokens
-    mask = Mask(segments, segments, window=config.attention_window, everywhere=everywhere)
+    context = Context(mask=self.config.encoder_mask(segments, positions), positions=positions)
     x = self.embeddings(batch, deterministic=deterministic)
-    return self.blocks(x, Context(mask=mask, positions=positions), deterministic=deterministic)[0]
+    return self.blocks(x, context, deterministic=deterministic)[0]
 
   def flops_per_step(self, spec: Mapping[str, jax.ShapeDtypeStruct]) -> float:
     """Analytic FLOPs of a training step of the masked language model on batches of these shapes (see `nn.flops`)."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from t5x_lite.core.errors import UsageError, unknown
 from t5x_lite.nn.linear import Initializer
+from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.mlp import activation
 from t5x_lite.nn.moe import Routing
 from t5x_lite.nn.transformer import REMAT_POLICIES, BlockConfig
@@ -32,6 +34,10 @@ class ModelConfig:
     capacity_factor: room of an expert, in even shares of a row's tokens.
     load_balancing_loss: weight of the loss that evens out the use of the experts.
     rotary_base: base of rotary positions; used where the positions of the family are 'rotary'.
+    attention_window: how far an encoder's layers see to either side, the position itself included (local attention);
+      None: everything.
+    num_global_tokens: with it, the first so many positions of an example see all and are seen by all.
+    max_global_tokens: of a row at most, where it holds several examples.
     heads: the outputs that the model has; which there are is up to the family.
     num_labels: outputs of the heads 'classification' and 'tagging'.
     dropout_rate: dropout everywhere.
@@ -52,6 +58,9 @@ class ModelConfig:
   capacity_factor: float = 1.25
   load_balancing_loss: float = 0.01
   rotary_base: float = 10_000.0
+  attention_window: int | None = None
+  num_global_tokens: int = 1
+  max_global_tokens: int = 16
   heads: tuple[str, ...] = ()
   num_labels: int = 2
   dropout_rate: float = 0.0
@@ -97,7 +106,19 @@ class ModelConfig:
   @classmethod
   def least(cls, field: str) -> int:
     """The smallest value that an integer field may have."""
-    return 0 if field == 'num_experts' else 1
+    return 0 if field in ('num_experts', 'num_global_tokens', 'max_global_tokens') else 1
+
+  def encoder_mask(self, segments: jax.Array, positions: jax.Array) -> Mask:
+    """What the positions of a bidirectional stack see, for int32 `[B, L]`."""
+    if self.attention_window is None:
+      return Mask(segments, segments)
+    return Mask.local(
+      segments,
+      positions,
+      window=self.attention_window,
+      num_global=self.num_global_tokens,
+      max_everywhere=self.max_global_tokens,
+    )
 
   def routing(self) -> Routing | None:
     """How tokens find their experts, if there are several."""

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from t5x_lite.core.batch import DECODER, INPUT_TOKENS, POSITIONS, PREFIX, SEGMENT_IDS, Batch, key
+from t5x_lite.core.errors import UsageError
 from t5x_lite.core.logits import FactoredLogits
 from t5x_lite.models import heads
 from t5x_lite.models.config import ModelConfig, check_choice
@@ -38,7 +39,7 @@ class GptConfig(ModelConfig):
     use_bias: whether projections have biases.
     logits_via_embedding: whether the output projection is the embedding table.
     layer_pattern: kinds of layers, repeated over the stack: ('dense',) in GPT-2, ('dense', 'local') in GPT-3.
-    attention_window: how far a local layer sees back, itself included. The GPT-3 paper does not give its own.
+    attention_window: how far a local layer sees back, the position itself included; the GPT-3 paper does not say.
     initializer_range: standard deviation of the initial weights.
   """
 
@@ -57,12 +58,14 @@ class GptConfig(ModelConfig):
   use_bias: bool = True
   logits_via_embedding: bool = True
   layer_pattern: tuple[str, ...] = ('dense',)
-  attention_window: int = 256
+  attention_window: int | None = 256
   initializer_range: float = 0.02
 
   def __post_init__(self) -> None:
     super().__post_init__()
     check_choice('positions of GptConfig', self.positions, POSITION_KINDS)
+    if self.attention_window is None and 'local' in self.layer_pattern:
+      raise UsageError("GptConfig.layer_pattern has 'local', but attention_window is None: expected how far it sees")
     for kind in self.layer_pattern or ('none',):
       check_choice('layer kind in GptConfig.layer_pattern', kind, LAYER_KINDS)
 
@@ -73,8 +76,8 @@ class GptConfig(ModelConfig):
 
   @property
   def windows(self) -> tuple[int | None, ...] | None:
-    """How far each layer sees; None where all see everything."""
-    if 'local' not in self.layer_pattern:
+    """How far each layer sees; None where all see alike."""
+    if len(set(self.layer_pattern)) == 1:
       return None
     kinds = [self.layer_pattern[i % len(self.layer_pattern)] for i in range(self.num_layers)]
     return tuple(self.attention_window if kind == 'local' else None for kind in kinds)
@@ -150,7 +153,7 @@ class Gpt(nn.Module):
   def decode(self, batch: Batch, *, deterministic: bool = True) -> jax.Array:
     """The last hidden state `[B, L, D]`; positions in `decoder_prefix`, if given, see each other (prefix LM)."""
     segments, prefix = batch[key(DECODER, SEGMENT_IDS)], batch.get(key(DECODER, PREFIX))
-    mask = Mask(segments, segments, prefix=None if prefix is None else prefix > 0, causal=True)
+    mask = self._mask(segments, segments, prefix=None if prefix is None else prefix > 0)
     context = Context(mask=mask, positions=batch[key(DECODER, POSITIONS)])
     return self._run(batch[key(DECODER, INPUT_TOKENS)], context, deterministic=deterministic)[0]
 
@@ -190,7 +193,7 @@ class Gpt(nn.Module):
     read = jnp.sum(cache.segment_ids, axis=1, keepdims=True)
     positions = jnp.maximum(read + jnp.cumsum(own, axis=1) - 1, 0)
     known = jax.lax.dynamic_update_slice(cache.segment_ids, own, (0, cache.index))
-    context = Context(mask=Mask(own, known, causal=not bidirectional), positions=positions, index=cache.index)
+    context = Context(mask=self._mask(own, known, causal=not bidirectional), positions=positions, index=cache.index)
     hidden, layers = self._run(tokens, context, cache.layers)
     cache = cache.replace(layers=layers, index=cache.index + tokens.shape[1], segment_ids=known)
     return self._attend(hidden).logits(), cache
@@ -216,6 +219,11 @@ class Gpt(nn.Module):
     x = self.dropout(x, deterministic=deterministic)
     x, cache = self.blocks(x, context, cache, deterministic=deterministic)
     return self.norm(x), cache
+
+  def _mask(self, queries: jax.Array, keys: jax.Array, prefix: jax.Array | None = None, causal: bool = True) -> Mask:
+    """What all layers see at most."""
+    all_local = set(self.config.layer_pattern) == {'local'}
+    return Mask(queries, keys, prefix, causal=causal, window=self.config.attention_window if all_local else None)
 
   def _attend(self, hidden: jax.Array) -> FactoredLogits:
     return (self.tokens if self.config.logits_via_embedding else self.logits_dense).attend(hidden)

@@ -54,6 +54,11 @@ class T5Config(ModelConfig):
   def __post_init__(self) -> None:
     super().__post_init__()
     check_choice('positions of T5Config', self.positions, POSITION_KINDS)
+    if self.attention_window is not None and self.positions == 'relative':
+      raise UsageError(
+        f"T5Config.attention_window is {self.attention_window}, with positions 'relative', whose bias is an array of "
+        "length x length: expected positions 'rotary', 'sinusoidal' or 'none'"
+      )
     if 'lm' in self.heads and not self.num_decoder_layers:
       raise UsageError("T5Config.heads has 'lm', but there is no decoder: expected num_decoder_layers of at least 1")
 
@@ -174,8 +179,9 @@ class T5(nn.Module):
 
   def encode(self, batch: Batch, *, deterministic: bool = True) -> jax.Array:
     """Encoder output `[B, S, D]` for the encoder keys of a batch."""
-    segments = batch[key(ENCODER, SEGMENT_IDS)]
-    context = Context(mask=Mask(segments, segments), positions=self._positions(batch, ENCODER))
+    segments, positions = batch[key(ENCODER, SEGMENT_IDS)], self._positions(batch, ENCODER)
+    mask = Mask(segments, segments) if positions is None else self.config.encoder_mask(segments, positions)
+    context = Context(mask=mask, positions=positions)
     x = self.token_embedder(batch[key(ENCODER, INPUT_TOKENS)])
     return self.encoder(x, context, deterministic=deterministic)[0]
 
@@ -232,7 +238,7 @@ class T5(nn.Module):
 
   def _positions(self, batch: Batch, side: str) -> jax.Array | None:
     """What rotary and sinusoidal positions are made of; T5's own bias needs row indices only."""
-    return None if self.config.positions in ('relative', 'none') else batch[key(side, POSITIONS)]
+    return None if self.config.positions == 'relative' else batch[key(side, POSITIONS)]
 
   def _attend(self, hidden: jax.Array) -> FactoredLogits:
     if not self.config.logits_via_embedding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -9,8 +10,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from t5x_lite.core import axes
+from t5x_lite.nn import local_attention
 from t5x_lite.nn.cache import KVCache
 from t5x_lite.nn.linear import Dense, Initializer, fan_in_init
+from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.positions import rotate
 
 _HEADS = (axes.ACT_BATCH, axes.ACT_LENGTH, axes.ACT_HEADS, axes.ACT_KV)
@@ -134,26 +137,29 @@ class MultiHeadAttention(nn.Module):
     past: KVCache,
     *,
     positions: jax.Array | None = None,
-    mask: jax.Array | None = None,
+    mask: jax.Array | Mask | None = None,
     bias: jax.Array | None = None,
     deterministic: bool = True,
   ) -> jax.Array:
     """Attends from `x` `[B, T, D]` to the keys and values of `past` `[B, S, K, H]`; returns `[B, T, D]`.
 
     Self-attention passes `keys_values(x)`, or a cache that they were written to; cross-attention those of the encoder.
+    A `Mask` that is not an array yet is for local attention (see `nn.local_attention`), which takes no bias.
     """
+    query = self._rotated(self._heads(self.query(x)), positions)
     dropout_key = None if deterministic or self.dropout_rate == 0.0 else self.make_rng('dropout')
-    attended = dot_product_attention(
-      self._rotated(self._heads(self.query(x)), positions),
-      past.key,
-      past.value,
-      bias=bias,
-      mask=mask,
+    attend = functools.partial(
+      dot_product_attention,
       scale=self.head_dim**-0.5 if self.scale is None else self.scale,
       dropout_rate=self.dropout_rate,
       dropout_key=dropout_key,
       shared_dropout=self.shared_dropout,
     )
+    if isinstance(mask, Mask):
+      assert bias is None
+      attended = local_attention.local_attention(query, past.key, past.value, mask, attend)
+    else:
+      attended = attend(query, past.key, past.value, bias=bias, mask=mask)
     return self.out(attended.reshape(*attended.shape[:-2], -1))
 
   def _heads(self, x: jax.Array) -> jax.Array:

@@ -20,8 +20,10 @@ class Mask:
     key_order: int32 `[B, S]`.
     visible: bool `[B, T, S]`, any other restriction.
     causal: a query at row index i sees keys at indices up to i.
-    everywhere: bool `[B, S]`, with `window`: these positions see all and are seen by all (Longformer's global tokens).
+    everywhere: bool `[B, S]`, with `window`: these positions see all and are seen by all (Longformer's global tokens);
+      at most the first `max_everywhere` of a row.
     window: a query at row index i sees keys at distance below `window` only (local attention); None: any.
+    max_everywhere: see `everywhere`.
     see_self: whether equal orders see each other.
   """
 
@@ -34,7 +36,25 @@ class Mask:
   everywhere: jax.Array | None = None
   causal: bool = struct.field(pytree_node=False, default=False)
   window: int | None = struct.field(pytree_node=False, default=None)
+  max_everywhere: int = struct.field(pytree_node=False, default=0)
   see_self: bool = struct.field(pytree_node=False, default=True)
+
+  @classmethod
+  def local(
+    cls, segments: jax.Array, positions: jax.Array, *, window: int, num_global: int, max_everywhere: int
+  ) -> Mask:
+    """Local attention within each example, but for its first positions (Beltagy et al. 2020).
+
+    Args:
+      segments: int32 `[B, L]`.
+      positions: int32 `[B, L]`.
+      window: how far a position sees to either side, itself included.
+      num_global: the first so many positions of an example see all of it and are seen by all of it.
+      max_everywhere: of such positions, how many a row has at most.
+    """
+    first = (positions < num_global) & (segments > 0)
+    everywhere = first & (jnp.cumsum(first, axis=1, dtype=jnp.int32) <= max_everywhere)
+    return cls(segments, segments, everywhere=everywhere, window=window, max_everywhere=max_everywhere)
 
   def materialise(
     self, queries: int, keys: int, offset: jax.Array | int = 0, window: jax.Array | None = None

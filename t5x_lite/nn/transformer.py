@@ -14,6 +14,7 @@ from flax import struct
 from t5x_lite.core import axes
 from t5x_lite.core.errors import unknown
 from t5x_lite.core.logits import LAYER_LOSSES
+from t5x_lite.nn import local_attention
 from t5x_lite.nn.attention import MultiHeadAttention
 from t5x_lite.nn.cache import KVCache, LayerCache
 from t5x_lite.nn.linear import Initializer, fan_in_init
@@ -185,7 +186,9 @@ class Block(nn.Module):
     past = self.self_attention.keys_values(h, positions)
     if cache is not None:
       past = cache.self_attention.write(past.key, past.value, jnp.asarray(context.index))
-    mask = context.mask.materialise(h.shape[1], past.key.shape[1], context.index, window)
+    mask: Any = context.mask
+    if cache is not None or context.bias is not None or not local_attention.fits(mask, h.shape[1]):
+      mask = mask.materialise(h.shape[1], past.key.shape[1], context.index, window)
     h = self.self_attention(h, past, positions=positions, mask=mask, bias=context.bias, deterministic=deterministic)
     x = self._after(self.self_attention_norm, x, h, deterministic)
 
