@@ -18,7 +18,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from t5x_lite.core.batch import DECODER, ENCODER, INPUT_TOKENS, SEGMENT_IDS, key
+from t5x_lite.core.batch import DECODER, ENCODER, INPUT_TOKENS, POSITIONS, SEGMENT_IDS, key
 from t5x_lite.data.features import append_eos_after_trim
 from t5x_lite.data.tokenizers import Tokenizer
 from t5x_lite.decoding.generate import generate_from_encoder
@@ -52,7 +52,9 @@ class Generator:
     self._mesh, self._rules = mesh, STANDARD_RULES
     sharding.check_batch(batch_size, mesh, self._rules)
     zeros = {
-      key(side, name): np.zeros((1, 1), np.int32) for side in (ENCODER, DECODER) for name in (INPUT_TOKENS, SEGMENT_IDS)
+      key(side, name): np.zeros((1, 1), np.int32)
+      for side in (ENCODER, DECODER)
+      for name in (INPUT_TOKENS, SEGMENT_IDS, POSITIONS)
     }
     with sharding.scope(mesh, self._rules):
       boxed = jax.eval_shape(module.init, {'params': jax.random.key(0)}, zeros)['params']
@@ -67,7 +69,7 @@ class Generator:
     self._generate = jax.jit(generate, out_shardings=sharding.replicated(mesh))
 
   def __call__(self, batch: dict[str, np.ndarray]) -> np.ndarray:
-    """Written tokens, int32 `[B, T]`, for `encoder_input_tokens` and `encoder_segment_ids`, int32 `[B, S]`."""
+    """Written tokens, int32 `[B, T]`, for the encoder keys of a batch, int32 `[B, S]`."""
     rows = sharding.process_rows(self._mesh, self._rules, self.batch_size)
     own = {name: array[rows] for name, array in batch.items()}
     placed = sharding.shard_batch(own, self._mesh, self._rules, self.batch_size)
@@ -174,4 +176,5 @@ def _batch(rows: Sequence[np.ndarray], length: int, batch_size: int) -> dict[str
   for row, ids in enumerate(rows):
     tokens[row, : len(ids)] = ids
     segments[row, : len(ids)] = 1
-  return {'encoder_input_tokens': tokens, 'encoder_segment_ids': segments}
+  positions = np.broadcast_to(np.arange(length, dtype=np.int32), tokens.shape)
+  return {'encoder_input_tokens': tokens, 'encoder_segment_ids': segments, 'encoder_positions': positions}
