@@ -40,6 +40,8 @@ def locate(model_dir: str) -> str:
 def hold(model_dir: str) -> Iterator[None]:
   """Makes the folder, and keeps other runs out of it. The lock goes with the process, however that ends.
 
+  A folder that was not there before, and in which nothing has been written, is removed at the end.
+
   Raises:
     UsageError: a run that is still going on holds it, or it cannot be made.
   """
@@ -47,6 +49,7 @@ def hold(model_dir: str) -> Iterator[None]:
     yield
     return
   folder = pathlib.Path(model_dir)
+  made = [path for path in (folder, *folder.parents) if not path.exists()]
   try:
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / _LOCK).open('w')
@@ -59,7 +62,19 @@ def hold(model_dir: str) -> Iterator[None]:
       raise errors.UsageError(f'MODEL_DIR={model_dir}: another run is going on there; choose another folder') from None
     except OSError:  # A file system without locks: nothing to hold.
       pass
-    yield
+    try:
+      yield
+    finally:
+      _remove_unused(made)
+
+
+def _remove_unused(made: list[pathlib.Path]) -> None:
+  """Removes the folders that `hold` has made, innermost first, unless something besides the lock is in them."""
+  with contextlib.suppress(OSError):
+    if made and [path.name for path in made[0].iterdir()] == [_LOCK]:
+      (made[0] / _LOCK).unlink()
+      for path in made:
+        path.rmdir()  # Not if there is something in it.
 
 
 def write_info(model_dir: str, trainer: Trainer, data: Mapping[str, Any], seed: int) -> None:

@@ -58,7 +58,7 @@ def run(
   define: Callable[[FlagValues], None] | None = None,
   files: Callable[[FlagValues], Sequence[str]] = lambda flags: (),
 ) -> int:
-  """Runs a command and returns its exit code: 0, 2 for bad input, 130 for an interrupt, or what `work` returns.
+  """Runs a command and returns its exit code: 0, 2 for bad input, 128 + n for signal n, or what `work` returns.
 
   Bad input is one line on stderr. Anything else that goes wrong is a bug and keeps its traceback.
 
@@ -87,6 +87,9 @@ def run(
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     return INTERRUPTED
+  except environment.Terminated:
+    print('stopped by SIGTERM', file=sys.stderr)
+    return environment.TERMINATED
 
 
 def _fail(message: str) -> int:

@@ -57,6 +57,16 @@ def check_made(target: Any, called: bool, annotation: Any) -> None:
     raise Mismatch(f'expected {_names(annotation)}, got @{target.__name__}()')
 
 
+def takes_text(annotation: Any) -> bool:
+  """Whether any string suits the annotation."""
+  return any(option in (str, pathlib.Path) for option in _options(annotation))
+
+
+def wants_reference(annotation: Any) -> bool:
+  """Whether the annotation is of an object that only a reference can make."""
+  return any(_made_by_reference(typing.get_origin(option) or option) for option in _options(annotation))
+
+
 def _options(annotation: Any) -> tuple[Any, ...]:
   """The members of a union; anything else is its own only member."""
   if typing.get_origin(annotation) in (typing.Union, types.UnionType):

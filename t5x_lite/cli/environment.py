@@ -11,15 +11,22 @@ import signal
 import sys
 import threading
 import warnings
+from types import FrameType
 from typing import Any
 
 import t5x_lite
 from t5x_lite.cli.arguments import LOG_LEVELS, FlagValues
 from t5x_lite.core import errors, paths
 
+TERMINATED = 128 + signal.SIGTERM  # The exit code, as shells have it.
+
 _AGAIN_SECONDS = 0.05
 _CACHE_VARIABLE = 'JAX_COMPILATION_CACHE_DIR'
 _UNREADABLE = re.compile(r"Error reading persistent compilation cache entry for '(.+?)'")
+
+
+class Terminated(BaseException):
+  """A SIGTERM that nothing else waits for. Like KeyboardInterrupt it closes what is open on its way out."""
 
 
 def prepare(flags: FlagValues) -> None:
@@ -42,20 +49,28 @@ def prepare(flags: FlagValues) -> None:
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
   _mend_cache(pathlib.Path(os.environ[_CACHE_VARIABLE]))
+  if threading.current_thread() is threading.main_thread():  # Elsewhere Python allows no handlers.
+    signal.signal(signal.SIGTERM, _terminate)
   _keep_interrupts()
 
 
+def _terminate(number: int, frame: FrameType | None) -> None:
+  raise Terminated
+
+
 def _keep_interrupts() -> None:
-  """Has a Ctrl-C sent again that Python swallowed.
+  """Has a Ctrl-C or SIGTERM sent again that Python swallowed.
 
   JAX has a callback in the garbage collector, and Python drops an exception that is raised in one: a Ctrl-C that falls
   into it would do nothing but print. It is sent again a moment later, when the callback is over.
   """
   report = sys.unraisablehook
+  raised_by = {KeyboardInterrupt: signal.SIGINT, Terminated: signal.SIGTERM}
 
   def again(unraisable: Any) -> None:
-    if unraisable.exc_type is not None and issubclass(unraisable.exc_type, KeyboardInterrupt):
-      timer = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
+    number = raised_by.get(unraisable.exc_type)
+    if number is not None:
+      timer = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
       timer.daemon = True
       timer.start()
     else:

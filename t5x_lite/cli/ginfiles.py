@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 import re
 import tokenize
@@ -101,6 +102,8 @@ class GinFiles:
 def flag_binding(name: str, text: str) -> Binding:
   """The binding of `--gin.NAME=TEXT`; a text that is no gin value stands for itself, so that strings need no quotes.
 
+  So does a number, should a string be wanted in its place: see `Binding.spelling`.
+
   Raises:
     UsageError: `name` is no gin name, or `text` starts as a gin value and is none.
   """
@@ -114,7 +117,8 @@ def flag_binding(name: str, text: str) -> Binding:
       raise errors.UsageError(f'{origin}: cannot read the value {text!r}') from error
     statements = []
   if len(statements) == 1 and isinstance(statements[0], Binding):
-    return Binding(**{**vars(statements[0]), 'origin': origin})
+    number = isinstance(statements[0].value, int | float) and not isinstance(statements[0].value, bool)
+    return dataclasses.replace(statements[0], origin=origin, spelling=text if number else None)
   scope, selector, parameter = gin.config_parser.parse_binding_key(name)
   return _binding(scope, selector, parameter, text, origin)
 

@@ -9,6 +9,7 @@ references a function or class, never behind the back of a call in Python: the l
 from __future__ import annotations
 
 import collections
+import dataclasses
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 from t5x_lite.cli import registry
 from t5x_lite.cli.arguments import GIN_PREFIX
 from t5x_lite.cli.calls import Call, Scope
-from t5x_lite.cli.conform import Mismatch, check_made, conform
+from t5x_lite.cli.conform import Mismatch, check_made, conform, takes_text, wants_reference
 from t5x_lite.cli.statements import REQUIRED, Binding, Import, Macro, Reference, parts, replace
 from t5x_lite.core import errors
 
@@ -119,6 +120,13 @@ class Configuration:
         what = binding.selector or binding.name
         raise errors.UsageError(f'{binding.origin}: has no effect, for nothing in this run uses {what}')
 
+  def take_as_text(self, binding: Binding) -> Binding:
+    """Has a number that a flag gave stand for what was written, so that a record of the bindings says so too."""
+    text = dataclasses.replace(binding, value=binding.spelling)
+    for bound in (self.macros, *self.bindings.values()):
+      bound.update({name: text for name, other in bound.items() if other is binding})
+    return text
+
   def resolve(self, target: str, given: Sequence[str] = ()) -> tuple[Call, set[Binding]]:
     """The call of `target` (a full name), and the bindings that it depends on.
 
@@ -186,7 +194,22 @@ class _Resolver:
       while isinstance(binding.value, Macro):  # The macro's value is at fault, not the line that uses it.
         binding = self._configuration.macros[binding.value.name]
         where = f' (for {name})'
-      raise errors.UsageError(f'{binding.origin}: {error}{where}') from error
+      if binding.spelling is not None and takes_text(annotation):
+        self.used.add(self._configuration.take_as_text(binding))
+        return binding.spelling
+      raise errors.UsageError(f'{binding.origin}: {error}{self._hint(value, annotation)}{where}') from error
+
+  def _hint(self, value: Any, annotation: Any) -> str:
+    """What is meant where a name stands for the object that it should make."""
+    names = self._configuration.names
+    try:
+      target = names.resolve(value, '') if isinstance(value, str) else None
+      if target is None or not wants_reference(annotation):
+        return ''
+      check_made(names.load(target), True, annotation)
+    except (errors.UsageError, Mismatch):
+      return ''
+    return f': did you mean @{value}()?'
 
   def _value(self, binding: Binding, scope: Scope) -> Any:
     def resolved(part: Macro | Reference) -> Any:

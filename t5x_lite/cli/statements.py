@@ -44,6 +44,7 @@ class Binding:
 
   Attributes:
     origin: where it was written, such as `models/t5_small.gin:7` or `--gin.TRAIN_STEPS`.
+    spelling: of a number on the command line, for it may be meant as a string, such as the name of a folder.
   """
 
   scope: str
@@ -51,6 +52,7 @@ class Binding:
   parameter: str
   value: Any
   origin: str
+  spelling: str | None = None
 
   @property
   def name(self) -> str:

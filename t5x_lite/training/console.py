@@ -14,6 +14,7 @@ from t5x_lite.training import processes
 
 _BAR_FROM_WIDTH = 100
 _REFRESH_PER_SECOND = 4
+_ROOM_FOR_ECHO = 3  # What a terminal shows of a Ctrl-C must not wrap: `signals` erases the one line that it stands on.
 
 
 def count(value: float | None) -> str:
@@ -164,7 +165,7 @@ class _LiveLine:
   def _render(self) -> Any:
     from rich.text import Text
 
-    width = self._console.width - 1
+    width = self._console.width - _ROOM_FOR_ECHO
     fields = train_fields(self._row, self._total_steps, self._eta)
     if width >= _BAR_FROM_WIDTH:
       used = sum(len(field) + 2 for field in fields)

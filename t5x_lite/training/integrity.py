@@ -49,6 +49,12 @@ def steps(directory: pathlib.Path) -> list[int]:
   return sorted(step for step in found if step is not None)
 
 
+def holds_checkpoints(path: pathlib.Path) -> bool:
+  """Whether `path` is one of our checkpoints, good or damaged, or the folder of some. Others lack the record."""
+  folders = [path] if step_of(path) is not None else [step_folder(path, step) for step in steps(path)]
+  return any((folder / RECORD).is_file() for folder in folders)
+
+
 def write_record(folder: pathlib.Path) -> None:
   """Writes `integrity.json` into `folder`: the size and CRC-32 of every file below it."""
   names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file())

@@ -62,6 +62,8 @@ class LoopConfig:
     total_steps: where the run ends, counted from step 0 whatever it started from (T5X's TRAIN_STEPS).
     log_period: of rows on training.
     eval_period: of evaluations and sample predictions.
+    eval_at_start: whether a new run is evaluated before its first step too, without predictions, so that the log says
+      what training has gained. It costs one pass over the evaluation's batches before that step.
     checkpoint_period: of checkpoints. The best is chosen by evaluation loss, among those at a step with an evaluation.
     divergence: when to give up.
     early_stopping: when to be content.
@@ -71,6 +73,7 @@ class LoopConfig:
   log_period: int = 20
   eval_period: int = 1000
   checkpoint_period: int = 1000
+  eval_at_start: bool = True
   divergence: DivergenceRule = dataclasses.field(default_factory=DivergenceRule)
   early_stopping: EarlyStopping = dataclasses.field(default_factory=EarlyStopping)
 

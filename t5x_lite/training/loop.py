@@ -100,9 +100,11 @@ class _Loop:
     self._started = time.perf_counter()
 
   def run(self) -> Outcome:
-    self._begin()
+    resumed = self._begin()
+    self._console.start(self._first_step - 1, self._config.total_steps)
+    if self._config.eval_at_start and not resumed:
+      self._measure(self._first_step - 1)
     with StopRequest() as stop:
-      self._console.start(self._first_step - 1, self._config.total_steps)
       status = None
       for step in range(self._first_step, self._config.total_steps + 1):
         self._train(step)
@@ -121,8 +123,12 @@ class _Loop:
       self._console.note(line)
     return outcome
 
-  def _begin(self) -> None:
-    """Restores or initialises the state, while other threads compile the step and make the first batch."""
+  def _begin(self) -> bool:
+    """Restores or initialises the state, while other threads compile the step and make the first batch.
+
+    Returns:
+      Whether the run goes on from a checkpoint of its own.
+    """
     restored = self._checkpointer.restore(self._trainer.abstract_state)
     if restored is not None:
       self._iterator.set_state(restored.data_state)
@@ -144,8 +150,10 @@ class _Loop:
         '(steps are counted from 0 whatever a run starts from)'
       )
     self._job.on_start()
-    self._writer.start(done)
+    resumed = restored is not None
+    self._writer.start(done if resumed else done - 1)  # A run cut off before its first checkpoint leaves nothing.
     self._first_step = done + 1
+    return resumed
 
   def _train(self, step: int) -> None:
     """Queues a step on the device, and takes in the metrics of those that it should be done with."""
@@ -210,11 +218,7 @@ class _Loop:
 
   def _evaluate(self, step: int) -> float | None:
     """Evaluates, predicts and reports both. Returns the tasks' mean loss, which decides on best and early stopping."""
-    self._eval_metrics = self._job.evaluate(self._state.params)
-    for task, metrics in self._eval_metrics.items():
-      row = {'split': self._job.eval_split, 'task': task, 'step': step, **metrics}
-      self._writer.write(row)
-      self._console.evaluation(row)
+    self._measure(step)
     for task, predicted in self._job.predict(self._state.params).items():
       samples.report(task, step, predicted, self._writer, self._console)
     losses = [metrics['loss'] for metrics in self._eval_metrics.values()]
@@ -223,6 +227,14 @@ class _Loop:
     loss = sum(losses) / len(losses)
     self._improvement.update(step, loss)
     return loss
+
+  def _measure(self, step: int) -> None:
+    """Evaluates and reports it."""
+    self._eval_metrics = self._job.evaluate(self._state.params)
+    for task, metrics in self._eval_metrics.items():
+      row = {'split': self._job.eval_split, 'task': task, 'step': step, **metrics}
+      self._writer.write(row)
+      self._console.evaluation(row)
 
   def _save(self, step: int, eval_loss: float | None, status: Status | None) -> None:
     """Saves; but if the loss is out of its usual range, at the first step at which it no longer is, or at the end."""

@@ -18,8 +18,8 @@ class Sample(NamedTuple):
   """One example as text.
 
   Attributes:
-    input: what the model read, sentinels included.
-    target: what it should have written.
+    input: what the model read, sentinels or blanks included.
+    target: what it should have written: the output, the continuation, or what belongs in each blank.
     prediction: what it wrote.
   """
 

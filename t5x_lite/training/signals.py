@@ -14,6 +14,7 @@ import jax
 
 _AGAIN_SECONDS = 0.5  # Wrappers such as `uv run` pass on a Ctrl-C that the terminal has delivered already.
 _SHOW_CURSOR = b'\x1b[?25h'
+_ERASE_LINE = b'\r\x1b[2K'
 
 
 class StopRequest:
@@ -65,7 +66,9 @@ class StopRequest:
     if self._received is None:
       self._received, self._since = signal.Signals(number), now
       if number == signal.SIGINT:
-        _write(b'\nCtrl-C: saving after the current step; press it again to end at once.\n')
+        # The cursor stands behind the live line and the terminal's own ^C: left there, both would stay for ever.
+        erase = _ERASE_LINE if os.isatty(2) else b''
+        _write(erase + b'Ctrl-C: saving after the current step; press it again to end at once.\n')
         if self._agree:
           os.kill(os.getpid(), signal.SIGTERM)
     elif number == signal.SIGINT and now - self._since > _AGAIN_SECONDS:

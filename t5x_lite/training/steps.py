@@ -51,8 +51,8 @@ def train_step(learner: Learner, state: TrainState, batch: Batch) -> tuple[Train
   updates, opt_state = learner.optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   if learner.skip_nonfinite:
-    old = (state.params, state.opt_state)
-    params, opt_state = jax.tree.map(functools.partial(jnp.where, finite), (params, opt_state), old)
+    params = jax.tree.map(functools.partial(jnp.where, finite), params, state.params)
+    opt_state = _unless_skipped(finite, opt_state, state.opt_state)
   metrics = sums.named() | {
     'loss': sums.loss / jnp.where(sums.weight > 0, sums.weight, 1.0),
     'tokens': count_tokens(batch),
@@ -63,6 +63,21 @@ def train_step(learner: Learner, state: TrainState, batch: Batch) -> tuple[Train
     'nonfinite': 1.0 - finite.astype(jnp.float32),
   }
   return state.replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+
+def _unless_skipped(finite: jax.Array, new: Any, old: Any) -> Any:
+  """The new optimiser state, or the old one where the step is skipped; but schedules count every step.
+
+  The learning rate stays that of the step then, as the log has it; moments count the updates that they have seen.
+  """
+
+  def is_schedule(part: Any) -> bool:
+    return isinstance(part, optax.ScaleByScheduleState)
+
+  def choose(new: Any, old: Any) -> Any:
+    return new if is_schedule(new) else jnp.where(finite, new, old)
+
+  return jax.tree.map(choose, new, old, is_leaf=is_schedule)
 
 
 def eval_step(learner: Learner, params: Any, batch: Batch) -> Metrics:

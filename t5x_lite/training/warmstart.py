@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,14 +12,20 @@ import optax
 
 from t5x_lite.core import tree
 from t5x_lite.core.errors import UsageError
-from t5x_lite.training import checkpoints
+from t5x_lite.training import checkpoints, integrity
 from t5x_lite.training.checkpoints import Checkpointer, Restored
 from t5x_lite.training.job import BatchIterator
 from t5x_lite.training.state import TrainState
 from t5x_lite.training.steps import Trainer
 
+# From a path, the abstract parameters of this run and its initialised ones by name, to parameters and to lines that say
+# what was not taken as it is.
+Restore = Callable[[str, Any, Mapping[str, jax.Array]], tuple[Any, list[str]]]
 
-def warm_start(trainer: Trainer, path: str | pathlib.Path, seed: int) -> tuple[TrainState, str]:
+
+def warm_start(
+  trainer: Trainer, path: str | pathlib.Path, seed: int, restore: Restore | None = None
+) -> tuple[TrainState, str]:
   """The state of a checkpoint as the beginning of a new run.
 
   As in T5X, the step goes on from the checkpoint's (so that the schedule does too), and so does the optimiser's state,
@@ -28,8 +34,10 @@ def warm_start(trainer: Trainer, path: str | pathlib.Path, seed: int) -> tuple[T
 
   Args:
     trainer: of the new run.
-    path: a run's folder (its newest good checkpoint is taken) or the folder of one step.
+    path: a run's folder (its newest good checkpoint is taken) or the folder of one step; whatever `restore` reads.
     seed: of the new run.
+    restore: reads parameters where they are no checkpoint of ours, which then are of step 0, and where they are not
+      quite those of this model: heads, vocabulary. None: neither is accepted.
 
   Returns:
     The state, and a line that says what was taken.
@@ -39,24 +47,36 @@ def warm_start(trainer: Trainer, path: str | pathlib.Path, seed: int) -> tuple[T
   """
   from t5x_lite.training import orbax_store
 
-  folder = checkpoints.locate(path)
   fresh = trainer.init(seed)
+  foreign = restore is not None and not integrity.holds_checkpoints(pathlib.Path(path).expanduser())
+  if restore is not None and foreign:
+    params, told = restore(str(path), trainer.abstract_state.params, tree.named_leaves(fresh.params))
+    said = '; '.join([f'starting from the parameters of {path}', *told])
+    return fresh.replace(params=params), said
+  folder = checkpoints.locate(path)
   if _same_arrays(folder, trainer.abstract_state):
     state = orbax_store.read_arrays(folder, trainer.abstract_state)
     return state.replace(rng=fresh.rng), f'starting from {folder}, optimiser state included'
-  params = checkpoints.restore_params(folder, trainer.abstract_state.params)
+  told = []
+  if restore is None or _same_arrays(folder, {'params': trainer.abstract_state.params}, below='params/'):
+    params = checkpoints.restore_params(folder, trainer.abstract_state.params)
+  else:
+    params, told = restore(str(folder), trainer.abstract_state.params, tree.named_leaves(fresh.params))
   abstract_step = {'step': trainer.abstract_state.step}
   step = orbax_store.read_arrays(folder, abstract_step, partial=True)['step']
   opt_state = at_step(fresh.opt_state, step)
   state = fresh.replace(params=params, step=step, opt_state=opt_state)
-  return state, f'starting from the parameters in {folder}; the optimiser is another one and starts afresh'
+  start = f'starting from the parameters in {folder}; the optimiser is another one and starts afresh'
+  return state, '; '.join([start, *told])
 
 
-def _same_arrays(folder: pathlib.Path, abstract_state: Any) -> bool:
+def _same_arrays(folder: pathlib.Path, abstract: Any, below: str = '') -> bool:
+  """Whether the arrays of a checkpoint, those whose names start with `below`, have the names and shapes of others."""
   from t5x_lite.training import orbax_store
 
-  stored, wanted = orbax_store.read_shapes(folder), tree.named_leaves(abstract_state)
-  return {name: leaf.shape for name, leaf in stored.items()} == {name: leaf.shape for name, leaf in wanted.items()}
+  stored, wanted = orbax_store.read_shapes(folder), tree.named_leaves(abstract)
+  there = {name: leaf.shape for name, leaf in stored.items() if name.startswith(below)}
+  return there == {name: leaf.shape for name, leaf in wanted.items()}
 
 
 def at_step(opt_state: Any, step: Any) -> Any:

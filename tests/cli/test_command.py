@@ -34,6 +34,16 @@ def test_a_flag_that_is_no_gin_value_is_the_string_as_it_stands(run, text):
   assert run(f'--gin.MODEL_DIR={text}').got['folder'] == text
 
 
+@pytest.mark.parametrize('text', ['3', '-1', '1e5', '1_000', '007'])
+@pytest.mark.parametrize('name', ['MODEL_DIR', 'go.folder'])
+def test_a_number_is_taken_as_written_where_a_string_is_meant(run, folder, name, text):
+  outcome = run(f'--gin.{name}={text}')
+  assert outcome.got['folder'] == text
+  assert outcome.record.values['go.folder'] == repr(text)
+  (folder / 'again.gin').write_text(outcome.record.text)
+  assert run('--gin_file=again.gin').got['folder'] == text
+
+
 @pytest.mark.parametrize(
   ('flag', 'name', 'value'),
   [
@@ -83,6 +93,9 @@ BAD = {
   'int in a container': ("--gin.go.lengths={'a': 'x'}", ['expected int', "'x' (str)"]),
   'tuple of str': ("--gin.train/Reader.sizes=('a',)", ['expected int', "'a' (str)"]),
   'literal for object': ('--gin.OPTIM=adam', ['expected toy_run.Optim', "'adam' (str)"]),
+  'name for object': ('--gin.OPTIM=Optim', ["'Optim' (str): did you mean @Optim()?"]),
+  'name for another object': ('--gin.go.train=Optim', ['expected toy_run.Reader', "got 'Optim' (str)\n"]),
+  'None for a string': ('--gin.MODEL_DIR=None', ['expected str, got None']),
   'class for object': ('--gin.OPTIM=@Optim', ['did you mean @Optim()?']),
   'another object': ('--gin.OPTIM=@Unrelated()', ['expected toy_run.Optim', '@Unrelated()']),
   'broken value': ('--gin.OPTIM=@Optim(', ['cannot read the value']),
@@ -152,6 +165,7 @@ def test_help_lists_the_flags(run, capsys):
     (errors.UsageError('batch of 3\ndoes not fit'), 2, 'error: batch of 3 does not fit\n'),
     (PermissionError(13, 'Permission denied', '/root/x'), 2, 'error: /root/x: Permission denied\n'),
     (KeyboardInterrupt(), 130, 'interrupted\n'),
+    (environment.Terminated(), 143, 'stopped by SIGTERM\n'),
   ],
 )
 def test_errors_of_the_work_itself(folder, capsys, raised, code, line):

@@ -1,12 +1,14 @@
 import io
 import logging
+import os
 import re
+import signal
 import sys
 
 import pytest
 
 from t5x_lite.training import console as console_lib
-from t5x_lite.training import samples
+from t5x_lite.training import samples, signals
 
 ROW = {'step': 20, 'loss': 5.4321, 'tokens_per_second': 12345.6, 'mfu': 0.4567, 'useful_token_fraction': 0.97}
 CONTROL = re.compile(r'\x1b\[[0-9;?]*[A-Za-z]')
@@ -66,6 +68,47 @@ def test_the_live_line_fits_the_terminal_and_stays_below_notes_and_logs(monkeypa
   assert any('ETA 0:01:00' in line for line in progress) or columns == 30
   assert handler.stream is sys.__stderr__
   assert stream.getvalue().rstrip().endswith('ETA 0:01:00')  # What it said last stays on the screen.
+
+
+def screen(text, columns):
+  """The lines that a terminal shows after `text`; of its control codes those that rich and we use."""
+  rows, row, column = [''], 0, 0
+  for code, character in re.findall(r'\x1b\[([0-9;?]*[A-Za-z])|([^\x1b])', text):
+    if code == '2K':
+      rows[row] = ''
+    elif code.endswith('A'):
+      row -= int(code[:-1])
+    elif character == '\r':
+      column = 0
+    elif character:
+      if character == '\n' or column == columns:
+        row, column = row + 1, 0
+        rows += [''] * (row == len(rows))
+      if character != '\n':
+        rows[row] = rows[row][:column].ljust(column) + character + rows[row][column + 1 :]
+        column += 1
+  return [line for line in rows if line]
+
+
+@pytest.mark.parametrize('columns', [80, 101, 120])
+def test_ctrl_c_leaves_no_copy_of_the_live_line_behind(monkeypatch, columns):
+  monkeypatch.setenv('COLUMNS', str(columns))
+  stream = Terminal()
+  monkeypatch.setattr(signals, '_write', lambda text: stream.write(text.decode()))
+  monkeypatch.setattr(signals.os, 'isatty', lambda descriptor: True)
+  console = console_lib.Console(stream)
+  with signals.StopRequest() as stop:
+    console.start(0, 100)
+    console.train(ROW, 60.0)
+    console.note('before')
+    stream.write('^C')  # The terminal's own echo.
+    os.kill(os.getpid(), signal.SIGINT)
+    assert stop.reached(20)
+    console.note('saved')
+    console.stop()
+  shown = [re.split(r'[: ]', line)[0] for line in screen(stream.getvalue(), columns) if 'ETA' not in line]
+  assert shown[:3] == ['before', 'Ctrl-C', 'saved']
+  assert len([line for line in screen(stream.getvalue(), columns) if line.startswith('step')]) == 1
 
 
 def test_only_the_primary_process_prints(monkeypatch, capsys):

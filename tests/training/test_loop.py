@@ -1,4 +1,5 @@
 import collections
+import dataclasses
 import importlib.util
 import json
 import math
@@ -184,14 +185,14 @@ def test_skipped_steps_are_counted_and_leave_the_means_alone(tmp_path):
 
 
 def scripted_evaluations(losses):
-  """Evaluation losses by step, the same whichever process asks."""
+  """Evaluation losses in order; a new run takes its first one before its first step."""
   return lambda params: {'toy': {'loss': next(losses)}}
 
 
 def test_early_stopping_ends_the_run_and_a_restart_leaves_it_ended(tmp_path, capsys):
   stopping = EarlyStopping(patience=2)
   config = LoopConfig(100, log_period=5, eval_period=3, checkpoint_period=3, early_stopping=stopping)
-  losses = iter([5.0, 4.0, 4.5, 4.0])
+  losses = iter([0.5, 5.0, 4.0, 4.5, 4.0])  # The loss before the first step is of no checkpoint: not one to beat.
   outcome = fakes.train(tmp_path, config, evaluate=scripted_evaluations(losses))
   assert (outcome.status, outcome.step, outcome.exit_code) == (Status.STOPPED_EARLY, 12, 0)
   assert '2 evaluations without improvement (best 4.0000 at step 6)' in capsys.readouterr().out
@@ -207,16 +208,43 @@ def test_early_stopping_counts_on_over_a_restart(tmp_path):
   stopping = EarlyStopping(patience=2)
   config = LoopConfig(100, log_period=5, eval_period=3, checkpoint_period=3, early_stopping=stopping)
   with pytest.raises(Crash):
-    fakes.train(tmp_path, config, trainer=CrashingTrainer(11), evaluate=scripted_evaluations(iter([4.0, 3.0, 3.5])))
+    fakes.train(
+      tmp_path, config, trainer=CrashingTrainer(11), evaluate=scripted_evaluations(iter([0.5, 4.0, 3.0, 3.5]))
+    )
   outcome = fakes.train(tmp_path, config, evaluate=scripted_evaluations(iter([3.5, 1.0])))
   assert (outcome.status, outcome.step) == (Status.STOPPED_EARLY, 12)
 
 
 def test_the_best_checkpoint_by_evaluation_loss_is_kept(tmp_path):
-  losses = iter([5.0, 1.0, 4.0, 3.0, 3.0, 3.0])
+  losses = iter([0.5, 5.0, 1.0, 4.0, 3.0, 3.0, 3.0])
   config = LoopConfig(12, log_period=5, eval_period=2, checkpoint_period=2)
   fakes.train(tmp_path, config, keep=1, evaluate=scripted_evaluations(losses))
   assert integrity.steps(tmp_path) == [4, 12]
+
+
+def test_a_new_run_is_evaluated_before_its_first_step_and_a_resumed_one_is_not(tmp_path, capsys):
+  trainer, config = fakes.FakeTrainer(), LoopConfig(6, log_period=2, eval_period=2, checkpoint_period=2)
+  sampled = []
+
+  def train(trainer, steps=6):
+    given = dataclasses.replace(config, total_steps=steps)
+    fakes.train(
+      tmp_path, given, trainer=trainer, evaluate=evaluator(trainer), predict=lambda p: sampled.append(p) or {}
+    )
+
+  with pytest.raises(Crash):
+    train(CrashingTrainer(2))  # Before its first checkpoint: the next run is new too, and evaluates again.
+  train(trainer, 4)
+  train(fakes.FakeTrainer())
+  rows = [row for row in read_rows(tmp_path) if row['split'] == 'validation']
+  assert [row['step'] for row in rows] == [0, 2, 4, 6]
+  expected = evaluator(trainer)(trainer.init().params)['toy']
+  assert {key: rows[0][key] for key in expected} == expected
+  assert len(sampled) == 3
+  assert re.search(r'^eval 0/4 .*\n.*first step done', capsys.readouterr().out, re.MULTILINE)
+  off = dataclasses.replace(config, eval_at_start=False)
+  fakes.train(tmp_path / 'off', off, trainer=trainer, evaluate=evaluator(trainer))
+  assert [row['step'] for row in read_rows(tmp_path / 'off') if row['split'] == 'validation'] == [2, 4, 6]
 
 
 def test_a_run_that_starts_from_a_later_step_counts_from_there(tmp_path):

@@ -8,6 +8,7 @@ import warnings
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from t5x_lite.core import tree
@@ -15,7 +16,7 @@ from t5x_lite.core.errors import UsageError
 from t5x_lite.metrics import sums as sums_lib
 from t5x_lite.models.t5 import T5, T5Config
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
-from t5x_lite.training import optimizers, schedules
+from t5x_lite.training import optimizers, schedules, warmstart
 from t5x_lite.training.learner import Learner
 from t5x_lite.training.steps import Trainer
 
@@ -81,7 +82,7 @@ def test_microbatches_equal_one_batch_on_a_mesh(make_trainer, packed_batch):
   assert_close(train(split, batches), train(make_trainer(None, **settings), batches))
   # The rows of every microbatch are spread over the batch axes, and gradients accumulate sharded as parameters are.
   assert re.search(
-    r'sharding_constraint .*\[\{\}, \{"data", "fsdp"\}, \{\}\]> : tensor<4x4x12xi32>', split.lower().as_text()
+    r'sharding_constraint .*\[\{\}, \{"data", "fsdp", "expert"\}, \{\}\]> : tensor<4x4x12xi32>', split.lower().as_text()
   )
   compiled = split.compile().as_text()
   assert 'all-to-all(' not in compiled  # no row moves to another device
@@ -93,7 +94,7 @@ def test_microbatches_equal_one_batch_on_a_mesh(make_trainer, packed_batch):
 
 def test_constraints_reach_the_compiler_and_nothing_is_float64(make_trainer):
   text = make_trainer(MIXED).lower().as_text()
-  rows = r'\{"data", "fsdp"\}, \{"sequence"\}'
+  rows = r'\{"data", "fsdp", "expert"\}, \{"sequence"\}'
   assert re.search(rf'sharding_constraint .*\[{rows}, \{{"tensor"\}}\]> : tensor<16x12x16xf32>', text)  # MLP
   assert re.search(rf'sharding_constraint .*\[{rows}, \{{"tensor"\}}\]> : tensor<16x12x24xf32>', text)  # logits
   assert re.search(rf'sharding_constraint .*\[{rows}, \{{\}}\]> : tensor<16x12x8xf32>', text)  # residual stream
@@ -179,12 +180,32 @@ def test_a_nonfinite_step_is_reported_and_can_be_skipped(make_trainer, packed_ba
   assert metrics['nonfinite'] == 1
   assert after.step == 2
   if skip:
-    found = jax.tree.map(np.asarray, (after.params, after.opt_state))
+    held = warmstart.at_step(after.opt_state, 1)  # All but the schedule's count, which is that of the step.
+    found = jax.tree.map(np.asarray, (after.params, held))
     jax.tree.map(np.testing.assert_array_equal, found, (before.params, before.opt_state))
+    assert [int(count) for _, count in optax.tree.get_all_with_path(after.opt_state, 'count', is_schedule)] == [2]
     _, metrics = trainer.train_step(after, trainer.shard_batch(good))
     assert metrics['nonfinite'] == 0
   else:
     assert np.isnan(np.asarray(after.params['embedding'])).any()
+
+
+def is_schedule(path, _):
+  return path[-1].tuple_name == 'ScaleByScheduleState'
+
+
+@pytest.mark.parametrize('make', [optimizers.sgd, optimizers.adamw, optimizers.lamb])
+def test_the_learning_rate_is_that_of_the_step_after_skipped_ones_too(make_trainer, packed_batch, make):
+  """With a rate that is 0 up to step 2 and then not, a run whose step 1 was skipped moves at step 3 and not later."""
+  trainer = make_trainer(None, optimizer=make(lambda step: jnp.where(step < 2, 0.0, 1e-3)), skip_nonfinite=True)
+  good = packed_batch(16)
+  bad = good | {'decoder_loss_weights': np.full_like(good['decoder_loss_weights'], np.nan)}
+  state, moved = trainer.init(0), []
+  for batch in (bad, good, good):
+    before = np.asarray(state.params['embedding'])
+    state, _ = trainer.train_step(state, trainer.shard_batch(batch))
+    moved.append(bool(np.any(np.asarray(state.params['embedding']) != before)))
+  assert moved == [False, False, True]
 
 
 def test_every_step_has_dropout_of_its_own(make_trainer, packed_batch):
