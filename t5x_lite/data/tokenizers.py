@@ -1,39 +1,25 @@
-"""Text to ids and back: SentencePiece models in T5's layout, and the vocabulary of the embedded corpus.
+"""What the data pipeline, the objectives and the decoding need of a vocabulary, and what all of ours share.
 
-T5's layout (Raffel et al. 2020; seqio's SentencePieceVocabulary): pad 0, end of sequence 1, unknown 2, then the pieces,
-then the sentinels, counting down: `<extra_id_0>` has the last id of all.
+Of a SentencePiece model: `sentencepiece_tokenizer`; trained on the embedded corpus: `embedded_vocabulary`; WordPiece,
+byte-level BPE and tokenizer.json: `published_tokenizers`; whatever a Hugging Face directory holds: `load_tokenizer`.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import abc
 import functools
-import hashlib
-import io
-import logging
 import os
-import pathlib
-import string
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
-from t5x_lite.core import errors, paths
-from t5x_lite.data import build_lock, embedded, sources
+from t5x_lite.core import errors
+from t5x_lite.data import token_layouts
 
-if TYPE_CHECKING:
-  import sentencepiece
-
-DEFAULT_SIZE = 8000
-EXTRA_IDS = 100
-MODEL_FILE = 'spiece.model'
-
-_SENTINEL_START = '<extra_id_'
-_USER_DEFINED = 4  # of sentencepiece_model.proto's SentencePiece.Type
-_log = logging.getLogger(__name__)
+SENTINEL_START = '<extra_id_'
 
 
 class Tokenizer(Protocol):
-  """What the data pipeline and the decoding need of a vocabulary."""
+  """What the data pipeline, the objectives and the decoding need of a vocabulary."""
 
   @property
   def vocab_size(self) -> int:
@@ -52,8 +38,32 @@ class Tokenizer(Protocol):
     """Id of what the vocabulary cannot spell."""
 
   @property
+  def bos_id(self) -> int:
+    """Id of the beginning of a sequence. Raises `UsageError` if the family has none, as do the next three."""
+
+  @property
+  def cls_id(self) -> int:
+    """Id of the token that stands for the whole sequence."""
+
+  @property
+  def sep_id(self) -> int:
+    """Id of what separates two texts."""
+
+  @property
+  def mask_id(self) -> int:
+    """Id of what stands for a masked token."""
+
+  @property
   def num_sentinels(self) -> int:
     """Number of sentinels."""
+
+  @property
+  def padding_side(self) -> str:
+    """Where the family's models expect padding: 'left' or 'right'."""
+
+  @property
+  def model_max_length(self) -> int | None:
+    """Tokens that the published model takes, special ones included; None if there is no limit."""
 
   @property
   def fingerprint(self) -> str:
@@ -63,7 +73,7 @@ class Tokenizer(Protocol):
     """Id of `<extra_id_{index}>`."""
 
   def encode(self, text: str) -> list[int]:
-    """Ids of `text`, without an end of sequence."""
+    """Ids of `text`, without special tokens around them."""
 
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     """`encode` of each text, faster than one by one."""
@@ -71,186 +81,173 @@ class Tokenizer(Protocol):
   def decode(self, ids: Iterable[int]) -> str:
     """Text of `ids` up to the first end of sequence; ids beyond the vocabulary read as unknown."""
 
+  def with_special_tokens(
+    self, ids: Sequence[int], pair: Sequence[int] | None = None, max_length: int | None = None
+  ) -> tuple[list[int], list[int]]:
+    """Ids of one text or of two in the family's frame, and their token types."""
 
-@dataclasses.dataclass(frozen=True)
-class SentencePieceTokenizer:
-  """A SentencePiece model with T5's sentinels, opened at first use.
+  def save(self, directory: str | os.PathLike[str]) -> None:
+    """Writes the files of Hugging Face, which `load_tokenizer` and transformers' `AutoTokenizer` read."""
 
-  Attributes:
-    path: the model file, such as T5's `spiece.model`.
-    extra_ids: number of sentinels to add after the pieces. A model that already has sentinels is used as it is.
+
+class LayoutTokenizer(abc.ABC):
+  """Special tokens by role, sentinels and frames, for a vocabulary that can look up a token.
+
+  Subclasses are frozen dataclasses with a field `layout`, the family or its name.
   """
 
-  path: str
-  extra_ids: int = EXTRA_IDS
+  layout: str | token_layouts.Layout
 
   @property
+  @abc.abstractmethod
   def vocab_size(self) -> int:
     """Number of ids, sentinels included."""
-    return self._processor.get_piece_size()
+
+  @abc.abstractmethod
+  def token_id(self, token: str) -> int | None:
+    """Id of exactly this token, or None if the vocabulary does not have it."""
+
+  @property
+  def family(self) -> token_layouts.Layout:
+    """The names and frames of this tokenizer. Raises `UsageError` for the name of none."""
+    return token_layouts.layout(self.layout)
 
   @property
   def pad_id(self) -> int:
-    """Id of padding: 0 in T5's layout."""
-    return self._processor.pad_id()
+    """Id of padding; the end of a sequence where there is none, as in GPT-2: no model looks at padding."""
+    return self.eos_id if self.family.pad is None else self._id_of_role('pad')
 
   @property
   def eos_id(self) -> int:
-    """Id of the end of a sequence: 1 in T5's layout."""
-    return self._processor.eos_id()
+    """Id of the end of a sequence: the separator where there is no other, as in BERT."""
+    return self.sep_id if self.family.eos is None else self._id_of_role('eos')
 
   @property
   def unk_id(self) -> int:
-    """Id of what the vocabulary cannot spell: 2 in T5's layout."""
-    return self._processor.unk_id()
+    """Id of what the vocabulary cannot spell."""
+    return self._id_of_role('unk')
+
+  @property
+  def bos_id(self) -> int:
+    """Id of the beginning of a sequence. Raises `UsageError` if the family has none, as do the next three."""
+    return self._id_of_role('bos')
+
+  @property
+  def cls_id(self) -> int:
+    """Id of the token that stands for the whole sequence."""
+    return self._id_of_role('cls')
+
+  @property
+  def sep_id(self) -> int:
+    """Id of what separates two texts."""
+    return self._id_of_role('sep')
+
+  @property
+  def mask_id(self) -> int:
+    """Id of what stands for a masked token."""
+    return self._id_of_role('mask')
+
+  @property
+  def padding_side(self) -> str:
+    """Where the family's models expect padding: 'left' or 'right'."""
+    return self.family.padding_side
+
+  @property
+  def model_max_length(self) -> int | None:
+    """Tokens that the published model takes, special ones included; None if there is no limit."""
+    return self.family.model_max_length
 
   @property
   def num_sentinels(self) -> int:
     """Number of sentinels."""
     return len(self._sentinels)
 
-  @functools.cached_property
-  def fingerprint(self) -> str:
-    """Hex SHA-256 of the serialised model, sentinels included."""
-    return hashlib.sha256(self._processor.serialized_model_proto()).hexdigest()
-
   def sentinel_id(self, index: int) -> int:
     """Id of `<extra_id_{index}>`. Raises `UsageError` where there are not so many."""
     if not 0 <= index < self.num_sentinels:
       raise errors.UsageError(
-        f'got sentinel {index}, but {self.path} has {self.num_sentinels} sentinels: '
+        f'got sentinel {index}, but {self} has {self.num_sentinels} sentinels: '
         'expected fewer noise spans in an example, or more extra_ids'
       )
     return self._sentinels[index]
 
-  def encode(self, text: str) -> list[int]:
-    """Ids of `text`, without an end of sequence; `<extra_id_3>` in the text becomes that sentinel's id.
+  def with_special_tokens(
+    self, ids: Sequence[int], pair: Sequence[int] | None = None, max_length: int | None = None
+  ) -> tuple[list[int], list[int]]:
+    """Ids of one text or of two in the family's frame, and their token types.
 
-    White space before a sentinel belongs to it, as in Hugging Face's T5: `a <extra_id_0> c` has the ids that span
-    corruption makes of `a b c`, where seqio has one more, for the space.
+    Args:
+      ids: of the text.
+      pair: of the second text.
+      max_length: largest number of ids to return, or None for any. The ends of the texts give way: of the longer one
+        first, as by `longest_first` of Hugging Face.
+
+    Raises:
+      UsageError: the special tokens alone are more than `max_length`.
     """
-    ids = self._processor.encode(text)
-    return self._without_spaces(ids) if _SENTINEL_START in text else ids
+    template = self.family.single if pair is None else self.family.pair
+    first, second = list(ids), list(pair or ())
+    if max_length is not None:
+      special = sum(not name.startswith('$') for name, _ in template)
+      if max_length < special:
+        raise errors.UsageError(f'got max_length={max_length}, but {self} adds {special} special tokens')
+      first, second = token_layouts.truncate_longest_first(first, second, max_length - special)
+    texts = {token_layouts.FIRST: first, token_layouts.SECOND: second}
+    framed: list[int] = []
+    types: list[int] = []
+    for name, type_id in template:
+      part = texts[name] if name in texts else [self._id_in_template(name)]
+      framed += part
+      types += [type_id] * len(part)
+    return framed, types
 
-  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-    """`encode` of each text, on SentencePiece's own threads."""
-    encoded = self._processor.encode(list(texts))
-    for row, text in enumerate(texts):
-      if _SENTINEL_START in text:
-        encoded[row] = self._without_spaces(encoded[row])
-    return encoded
+  def special_ids(self) -> dict[str, int]:
+    """Ids of all special tokens of the family that the vocabulary has, sentinels not."""
+    found = {token: self.token_id(token) for token in self.family.special_tokens}
+    return {token: token_id for token, token_id in found.items() if token_id is not None}
 
-  def decode(self, ids: Iterable[int]) -> str:
-    """Text of `ids` up to the first end of sequence, as seqio decodes: ids without a piece read as unknown."""
-    known = []
-    for token in map(int, ids):
-      if token == self.eos_id:
-        break
-      known.append(token if 0 <= token < self.vocab_size else self.unk_id)
-    return self._processor.decode(known)
+  def role_tokens(self) -> dict[str, str]:
+    """Texts of the special tokens by role, as the vocabulary has them."""
+    return self.family.roles
 
-  def _without_spaces(self, ids: list[int]) -> list[int]:
-    """`ids` less every lone space that stands before a sentinel."""
-    space, sentinels = self._processor.piece_to_id('\u2581'), frozenset(self._sentinels)
-    following = [*ids[1:], self.pad_id]
-    return [token for token, after in zip(ids, following, strict=True) if token != space or after not in sentinels]
-
-  @functools.cached_property
-  def _processor(self) -> sentencepiece.SentencePieceProcessor:
-    import sentencepiece
-
-    try:
-      model = pathlib.Path(self.path).expanduser().read_bytes()
-      processor = sentencepiece.SentencePieceProcessor()
-      processor.load_from_serialized_proto(model)
-      if processor.piece_to_id(_sentinel(0)) == processor.unk_id():
-        processor.load_from_serialized_proto(with_sentinels(model, self.extra_ids))
-    except OSError as error:
-      raise errors.UsageError(f'cannot read the SentencePiece model {self.path}: {error.strerror}') from error
-    except RuntimeError as error:
-      raise errors.UsageError(f'{self.path} is no SentencePiece model') from error
-    missing = [name for name in ('pad_id', 'eos_id', 'unk_id') if getattr(processor, name)() < 0]
-    if missing:
-      raise errors.UsageError(f'{self.path} has no {" and no ".join(missing)}: expected a model in the layout of T5')
-    return processor
+  def template_ids(self) -> dict[str, int]:
+    """Ids of the special tokens in the frames, by the names they have there."""
+    names = dict.fromkeys(name for name, _ in (*self.family.single, *self.family.pair))
+    return {name: self._id_in_template(name) for name in names if not name.startswith('$')}
 
   @functools.cached_property
   def _sentinels(self) -> list[int]:
-    """Ids of `<extra_id_0>`, `<extra_id_1>`, ..."""
-    found: list[int] = []
-    while (token := self._processor.piece_to_id(_sentinel(len(found)))) != self.unk_id:
-      found.append(token)
-    return found
+    """Ids of `<extra_id_0>`, `<extra_id_1>`, ...; mT5 has them as words, with the space before them."""
+    for start in (SENTINEL_START, f'\u2581{SENTINEL_START}'):
+      found: list[int] = []
+      while (token_id := self.token_id(f'{start}{len(found)}>')) is not None:
+        found.append(token_id)
+      if found:
+        return found
+    return []
 
+  def _id_in_template(self, name: str) -> int:
+    if name in token_layouts.ROLES:
+      return self._id_of_role(name)
+    token_id = self.token_id(name)
+    if token_id is None:
+      raise errors.UsageError(f'{self} has no token {name!r}, with which it frames its texts')
+    return token_id
 
-def with_sentinels(model: bytes, extra_ids: int) -> bytes:
-  """A serialised SentencePiece model with `<extra_id_{extra_ids - 1}>` ... `<extra_id_0>` after its pieces.
+  def _id_of_role(self, role: str) -> int:
+    token = getattr(self.family, role)
+    if token is None:
+      raise errors.UsageError(f'{self}: the layout {self.family.name!r} has no {role} token')
+    token_id = self.token_id(token)
+    if token_id is None:
+      raise errors.UsageError(f'{self} has no {role} token {token!r}')
+    return token_id
 
-  `user_defined_symbols` of the trainer would put them first. Concatenated protocol buffers are merged: appended entries
-  of the repeated field `pieces` become its last ones. So neither the model's schema nor the protobuf package, whose
-  version must suit generated code, is needed.
-  """
-  return model + b''.join(_piece(_sentinel(index).encode()) for index in reversed(range(extra_ids)))
-
-
-def embedded_vocabulary(size: int = DEFAULT_SIZE, extra_ids: int = EXTRA_IDS) -> SentencePieceTokenizer:
-  """The vocabulary of the embedded corpus, trained on first use (some seconds) on its training documents.
-
-  The same corpus, size and release of SentencePiece give the same vocabulary. As in T5's own, a character that it does
-  not have is one unknown id: byte fallback would spend 256 ids on text that hardly occurs here.
-
-  Args:
-    size: number of pieces: pad, end of sequence and unknown included, sentinels not.
-    extra_ids: number of sentinels, which come on top: `vocab_size = size + extra_ids`.
-  """
-  import sentencepiece
-
-  if size < 1 or extra_ids < 0:
-    raise errors.UsageError(f'embedded_vocabulary: got size={size} and extra_ids={extra_ids}, expected size >= 1')
-  key = hashlib.sha256(f'{embedded.fingerprint()} {size} {sentencepiece.__version__}'.encode()).hexdigest()[:16]
-  folder = build_lock.build_once(paths.cache_dir() / 'vocabularies' / key, functools.partial(_train, size))
-  return SentencePieceTokenizer(os.fspath(folder / MODEL_FILE), extra_ids)
-
-
-def _train(size: int, folder: pathlib.Path) -> None:
-  """Trains `folder/spiece.model` as T5's was: unigram pieces, NFKC, no beginning of sequence (Kudo 2018)."""
-  import sentencepiece
-
-  _log.info('training a vocabulary of %d pieces on the embedded corpus', size)
-  model = io.BytesIO()
-  try:
-    sentencepiece.SentencePieceTrainer.train(
-      sentence_iterator=_training_lines(),
-      model_writer=model,
-      model_type='unigram',
-      vocab_size=size,
-      character_coverage=0.9999,
-      required_chars=string.ascii_letters + string.digits + string.punctuation,
-      pad_id=0,
-      eos_id=1,
-      unk_id=2,
-      bos_id=-1,
-      shuffle_input_sentence=False,
-      num_threads=1,  # the sums of several threads, and so the pieces, depend on their number
-      minloglevel=2,
-    )
-  except RuntimeError as error:
-    reason = str(error).rpartition('] ')[2]  # behind the source line and the condition that failed
-    raise errors.UsageError(f'cannot train a vocabulary of {size} pieces on the embedded corpus: {reason}') from error
-  (folder / MODEL_FILE).write_bytes(model.getvalue())
-
-
-def _training_lines() -> Iterator[str]:
-  records = sources.EmbeddedSource('text').random_access('train')
-  for index in range(len(records)):
-    yield from records[index]['text'].splitlines()
-
-
-def _sentinel(index: int) -> str:
-  return f'{_SENTINEL_START}{index}>'
-
-
-def _piece(text: bytes) -> bytes:
-  """Field 1 of a ModelProto: a SentencePiece of `text` (field 1), score 0 (field 2) and type USER_DEFINED (field 3)."""
-  message = b'\x0a' + bytes([len(text)]) + text + b'\x15' + bytes(4) + b'\x18' + bytes([_USER_DEFINED])
-  return b'\x0a' + bytes([len(message)]) + message
+  def _known(self, ids: Iterable[int]) -> list[int]:
+    """`ids` up to the first end of sequence, those beyond the vocabulary as unknown."""
+    known, size, eos_id, unk_id = [], self.vocab_size, self.eos_id, self.unk_id
+    for token_id in map(int, ids):
+      if token_id == eos_id:
+        break
+      known.append(token_id if 0 <= token_id < size else unk_id)
+    return known

@@ -1,43 +1,30 @@
-"""Tokenizers: T5's layout, sentinels in text, decoding of anything, and vocabularies that are the same every time."""
+"""SentencePiece models: sentinels in a text, decoding of anything, bad files, and the bytes of a model."""
 
 import os
 import pathlib
 import pickle
-import re
 
 import numpy as np
 import pytest
+import sentencepiece
 
-from t5x_lite.core import errors, paths
-from t5x_lite.data import embedded, sources, tokenizers
+from t5x_lite.core import errors
+from t5x_lite.data import sentencepiece_layout, sentencepiece_model, sources, token_layouts
+from t5x_lite.data.embedded_vocabulary import embedded_vocabulary
+from t5x_lite.data.sentencepiece_tokenizer import SentencePieceTokenizer
 
 SIZE = 4000
 
 
 @pytest.fixture(scope='module')
 def tokenizer():
-  return tokenizers.embedded_vocabulary(size=SIZE)
+  return embedded_vocabulary(size=SIZE)
 
 
 @pytest.fixture(scope='module')
 def documents():
   records = sources.EmbeddedSource('text').random_access('validation')
   return [record['text'] for record in records.__getitems__(range(len(records)))]
-
-
-def test_layout_is_t5s(tokenizer):
-  assert (tokenizer.pad_id, tokenizer.eos_id, tokenizer.unk_id) == (0, 1, 2)
-  assert tokenizer.vocab_size == SIZE + 100
-  assert [tokenizer.sentinel_id(i) for i in range(tokenizer.num_sentinels)] == list(range(SIZE + 99, SIZE - 1, -1))
-  assert tokenizers.embedded_vocabulary(size=SIZE, extra_ids=3).sentinel_id(0) == SIZE + 2
-
-
-def test_text_comes_back(tokenizer, documents):
-  for document in documents:
-    ids = tokenizer.encode(document)
-    assert not {tokenizer.pad_id, tokenizer.eos_id} & set(ids) and max(ids) < SIZE
-    if document.isascii():
-      assert tokenizer.decode(ids) == ' '.join(document.split())
 
 
 def test_batch_encoding_is_encoding(tokenizer, documents):
@@ -78,72 +65,25 @@ def test_decoding_takes_anything(tokenizer):
   assert tokenizer.decode([]) == ''
 
 
-def test_unknown_characters_are_unknown(tokenizer):
-  assert tokenizer.unk_id in tokenizer.encode('\u65e5')
-
-
 def test_a_sentinel_too_many_says_so(tokenizer):
   with pytest.raises(errors.UsageError, match='100 sentinels'):
     tokenizer.sentinel_id(100)
 
 
-def test_training_is_deterministic(tokenizer, tmp_path):
-  models = []
-  for name in ('a', 'b'):
-    (tmp_path / name).mkdir()
-    tokenizers._train(SIZE, tmp_path / name)
-    models.append((tmp_path / name / tokenizers.MODEL_FILE).read_bytes())
-  assert models[0] == models[1] == pathlib.Path(tokenizer.path).read_bytes()
-
-
-def test_vocabulary_is_trained_once_and_keyed_by_size(tokenizer, monkeypatch):
-  other = tokenizers.embedded_vocabulary(size=SIZE - 100)
-  assert other.path != tokenizer.path and other.fingerprint != tokenizer.fingerprint
-
-  def train(size, folder):
-    raise AssertionError('trained again')
-
-  monkeypatch.setattr(tokenizers, '_train', train)
-  assert tokenizers.embedded_vocabulary(size=SIZE).fingerprint == tokenizer.fingerprint
-  monkeypatch.setattr(embedded, 'fingerprint', lambda: 'another corpus')
-  with pytest.raises(AssertionError, match='trained again'):
-    tokenizers.embedded_vocabulary(size=SIZE)
-
-
-def test_validation_documents_are_not_trained_on():
-  lines = set(tokenizers._training_lines())
-  records = sources.EmbeddedSource('text').random_access('validation')
-  long_lines = [line for i in range(len(records)) for line in records[i]['text'].splitlines() if len(line) > 60]
-  assert sum(line in lines for line in long_lines) < 0.05 * len(long_lines)
-
-
-@pytest.mark.parametrize(('size', 'reason'), [(10**6, 'too high'), (10, 'smaller than')])
-def test_impossible_sizes_are_one_line(size, reason):
-  with pytest.raises(errors.UsageError, match=f'cannot train a vocabulary of {size} pieces.*{reason}') as caught:
-    tokenizers.embedded_vocabulary(size=size)
-  assert '\n' not in str(caught.value) and '.cc' not in str(caught.value)
-  assert not list((paths.cache_dir() / 'vocabularies').glob('.*.building-*'))
-
-
 def test_bad_model_files_are_one_line(tmp_path):
   with pytest.raises(errors.UsageError, match=r'cannot read .*nowhere.model: No such file'):
-    _ = tokenizers.SentencePieceTokenizer(str(tmp_path / 'nowhere.model')).vocab_size
+    _ = SentencePieceTokenizer(str(tmp_path / 'nowhere.model')).vocab_size
   for content in (b'', b'not a model'):
     (tmp_path / 'bad.model').write_bytes(content)
     with pytest.raises(errors.UsageError, match='is no SentencePiece model'):
-      _ = tokenizers.SentencePieceTokenizer(str(tmp_path / 'bad.model')).vocab_size
+      _ = SentencePieceTokenizer(str(tmp_path / 'bad.model')).vocab_size
 
 
 def test_a_model_with_sentinels_is_used_as_it_is(tokenizer, tmp_path):
-  model = tokenizers.with_sentinels(pathlib.Path(tokenizer.path).read_bytes(), 5)
+  model = sentencepiece_layout.with_sentinels(pathlib.Path(tokenizer.path).read_bytes(), 5)
   (tmp_path / 'spiece.model').write_bytes(model)
-  other = tokenizers.SentencePieceTokenizer(str(tmp_path / 'spiece.model'))
+  other = SentencePieceTokenizer(str(tmp_path / 'spiece.model'))
   assert (other.vocab_size, other.num_sentinels, other.sentinel_id(0)) == (SIZE + 5, 5, SIZE + 4)
-
-
-def test_fingerprint_covers_the_sentinels(tokenizer):
-  assert tokenizers.embedded_vocabulary(size=SIZE, extra_ids=99).fingerprint != tokenizer.fingerprint
-  assert re.fullmatch('[0-9a-f]{64}', tokenizer.fingerprint)
 
 
 def test_tokenizers_travel_to_other_processes(tokenizer):
@@ -167,9 +107,72 @@ FRENCH = 'La Commission européenne a adopté le règlement no 1/2003.'
 )
 def test_real_t5_models_give_the_ids_of_hugging_face(name, text, expected):
   path = pathlib.Path(os.environ['T5X_LITE_REAL_DATA'], 'tokenizers', name, 'spiece.model')
-  real = tokenizers.SentencePieceTokenizer(str(path))
+  real = SentencePieceTokenizer(str(path))
   assert (real.vocab_size, real.sentinel_id(0), real.sentinel_id(99)) == (32100, 32099, 32000)
   assert (real.pad_id, real.eos_id, real.unk_id) == (0, 1, 2)
   assert real.encode(text) == expected
   assert real.decode(expected) == text
   assert real.encode(f'{text} <extra_id_1>') == [*expected, 32098]
+
+
+def test_what_follows_a_sentinel_begins_a_word(tokenizer):
+  assert tokenizer.encode('a<extra_id_0>module') == tokenizer.encode('a <extra_id_0> module')
+  assert tokenizer.encode('<extra_id_0><extra_id_1>') == [tokenizer.sentinel_id(0), tokenizer.sentinel_id(1)]
+
+
+def test_models_in_another_layout_are_refused(tmp_path):
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(['a b c d e f g']), model_prefix=str(tmp_path / 'm'), vocab_size=11, minloglevel=2
+  )
+  with pytest.raises(errors.UsageError, match='no pad_id: expected one in the layout of T5'):
+    _ = SentencePieceTokenizer(str(tmp_path / 'm.model')).vocab_size
+  other = SentencePieceTokenizer(str(tmp_path / 'm.model'), layout='xlnet')
+  assert other.pad_id == other.token_id('<pad>') >= 11
+
+
+def test_pieces_of_a_model_are_what_sentencepiece_says(tokenizer):
+  model = tokenizer._processor.serialized_model_proto()
+  pieces = sentencepiece_model.pieces_of(model)
+  processor = tokenizer._processor
+  assert [piece.text for piece in pieces] == [processor.id_to_piece(i) for i in range(len(processor))]
+  assert [piece.score for piece in pieces] == [processor.get_score(i) for i in range(len(processor))]
+  assert sentencepiece_model.is_unigram(model) and len(sentencepiece_model.charsmap_of(model)) > 10**5
+  again = sentencepiece.SentencePieceProcessor()
+  again.load_from_serialized_proto(sentencepiece_model.with_pieces(model, lambda pieces: pieces))
+  assert again.serialized_model_proto() == model
+
+
+def test_models_without_a_charsmap_take_texts_as_they_are(tokenizer):
+  plain = sentencepiece.SentencePieceProcessor()
+  plain.load_from_serialized_proto(sentencepiece_model.without_charsmap(tokenizer._processor.serialized_model_proto()))
+  assert plain.encode('a  module ') == tokenizer.encode('a module')
+  assert plain.encode('\uff41') != tokenizer.encode('\uff41') == tokenizer.encode('a')
+
+
+def test_rules_of_hugging_face_matter_for_odd_texts_only(tokenizer, documents):
+  other = SentencePieceTokenizer(tokenizer.path, hugging_face_rules=True)
+  assert other.encode_batch(documents) == tokenizer.encode_batch(documents)
+  assert other.fingerprint != tokenizer.fingerprint
+  assert other._charsmap.normalise('\uff41e\u0301\u200b') == 'a\xe9 '
+  assert other._charsmap.normalise('\u1112\u1161\u11ab') == '\u1112\u1161\u11ab'  # SentencePiece composes it
+  assert other._charsmap.normalise('\u2079\u030a') == '9'  # and keeps the ring
+
+
+@pytest.mark.parametrize(
+  ('do_lower_case', 'keep_accents', 'expected'),
+  [
+    (False, False, '"A" E\u03a3 fi'),
+    (True, False, '"a" e\u03c3 fi'),
+    (True, True, '"a" \xe9\u03c3 \ufb01'),
+    (False, True, '"A" \xc9\u03a3 \ufb01'),
+  ],
+)
+def test_cleaning(do_lower_case, keep_accents, expected):
+  cleaning = token_layouts.Cleaning(do_lower_case, keep_accents)
+  assert sentencepiece_layout.clean("``A'' \xc9\u03a3 \ufb01", cleaning) == expected
+  assert sentencepiece_layout.clean("``A''", None) == "``A''"
+
+
+def test_commas_after_digits_are_pieces_of_their_own():
+  pieces = [sentencepiece_model.Piece(text, -5.0) for text in ('1,', '\u2581a,', ',', '12', '\u258120,')]
+  assert [p.score for p in sentencepiece_layout.without_number_commas(pieces)] == [-105, -5, -5, -5, -105]
