@@ -16,6 +16,8 @@ What only some decoders read:
 
     decoder_prefix         1 where a position belongs to a prefix that sees all of itself (T5X's
                            `decoder_causal_attention`); nothing does where there is no such key
+    decoder_perm_mask      [B, L, L], 1 where a position must not see another (XLNet, as in Hugging Face)
+    decoder_target_mapping [B, P, L], 1 at the position that each of P predictions is for (XLNet, as in Hugging Face)
     decoder_order          place of a position in XLNet's factorisation order: 0 is context, which all see and which
                            sees context alone; 1, 2, ... see smaller places, and in the content stream themselves
 
@@ -44,6 +46,8 @@ POSITIONS = 'positions'
 TOKEN_TYPE_IDS = 'token_type_ids'
 PREFIX = 'prefix'
 ORDER = 'order'
+PERM_MASK = 'perm_mask'
+TARGET_MAPPING = 'target_mapping'
 
 
 def key(side: str, name: str) -> str:

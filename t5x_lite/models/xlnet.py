@@ -14,7 +14,17 @@ import numpy as np
 from flax import linen as nn
 
 from t5x_lite.core import axes
-from t5x_lite.core.batch import DECODER, INPUT_TOKENS, ORDER, SEGMENT_IDS, TOKEN_TYPE_IDS, Batch, key
+from t5x_lite.core.batch import (
+  DECODER,
+  INPUT_TOKENS,
+  ORDER,
+  PERM_MASK,
+  SEGMENT_IDS,
+  TARGET_MAPPING,
+  TOKEN_TYPE_IDS,
+  Batch,
+  key,
+)
 from t5x_lite.core.errors import UsageError
 from t5x_lite.core.logits import FactoredLogits
 from t5x_lite.models import heads
@@ -31,8 +41,6 @@ from t5x_lite.nn.relative_attention import (
 )
 from t5x_lite.nn.transformer import BlockConfig, Stack
 
-PERM_MASK = 'perm_mask'
-TARGET_MAPPING = 'target_mapping'
 ATTENTION_KINDS = ('bi', 'uni')
 
 
@@ -74,6 +82,11 @@ class XlnetConfig(ModelConfig):
     check_choice('attn_type of XlnetConfig', self.attn_type, ATTENTION_KINDS)
     if self.num_kv_heads not in (None, self.num_heads):
       raise UsageError(f'XlnetConfig.num_kv_heads is {self.num_kv_heads}: relative attention has no grouped heads')
+    if self.num_experts:
+      # Experts fill up from the start of a row: whether there is room would tell of what is later in the order.
+      raise UsageError(
+        f'XlnetConfig.num_experts is {self.num_experts}: expected 0, experts know no factorisation order'
+      )
     if self.emb_dim % 2:
       raise UsageError(f'XlnetConfig.emb_dim is {self.emb_dim}: expected an even number, of sines and cosines')
 
@@ -85,7 +98,7 @@ class XlnetConfig(ModelConfig):
   @classmethod
   def least(cls, field: str) -> int:
     """0 stands for no limit."""
-    return 0 if field in ('clamp_len', 'mem_len', 'reuse_len') else 1
+    return 0 if field in ('clamp_len', 'mem_len', 'reuse_len') else super().least(field)
 
   def block(self) -> BlockConfig:
     """The block of every layer."""
@@ -191,23 +204,28 @@ class Xlnet(nn.Module):
 
   def flops_per_step(self, spec: Mapping[str, jax.ShapeDtypeStruct]) -> float:
     """Analytic FLOPs of a training step of the language model on batches of these shapes (see `nn.flops`)."""
-    config, block = self.config, self.config.block()
+    config, mapping = self.config, spec.get(key(DECODER, TARGET_MAPPING))
     batch, length = spec[key(DECODER, INPUT_TOKENS)].shape
-    joined = config.num_heads * config.head_dim
-    # Against 2 L distances, and against two vectors of segments.
-    relative = 2 * length * joined * (2 * length + (2 if key(DECODER, TOKEN_TYPE_IDS) in spec else 0))
-    layer = flops.block_flops(block, length) + relative
-    targets = length
-    if key(DECODER, TARGET_MAPPING) in spec:
-      targets = spec[key(DECODER, TARGET_MAPPING)].shape[1]
-      layer += 2 * 2 * targets * length * joined
+    queries = length if mapping is None else mapping.shape[1]
+    width, joined = config.emb_dim, config.num_heads * config.head_dim
+    # Against all content, 2 L distances and, where there are segments, the vectors of two.
+    scores = 2 * length * joined * (3 * length + (2 if key(DECODER, TOKEN_TYPE_IDS) in spec else 0))
+    keys_values = 2 * length * width * 2 * joined
+
+    def stream(positions: int) -> int:
+      """Queries, scores, the sum of values, outputs and MLP."""
+      mlp = 2 * positions * width * config.mlp_dim * (len(config.mlp_activations) + 1)
+      return 2 * positions * width * 2 * joined + scores + 2 * length * length * joined + mlp
+
+    row = config.num_layers * (keys_values + stream(length))
     if _has_query_stream(spec):
-      # Its own queries, outputs, scores and MLP; the keys and values are those of the content.
-      layer += 2 * config.emb_dim * joined * 2 * targets + 2 * 2 * length * length * joined + relative
-      layer += 2 * targets * config.emb_dim * config.mlp_dim * (len(config.mlp_activations) + 1)
-    row = config.num_layers * layer + flops.logits_flops(targets, config.emb_dim, config.vocab_size)
+      # Nothing needs the content that the last layer makes, only the keys and values of what it reads.
+      row += config.num_layers * stream(queries) - stream(length)
+      if mapping is not None:
+        row += config.num_layers * 2 * 2 * queries * length * joined
+    row += flops.logits_flops(queries, width, config.vocab_size)
     # The rows of a batch share the projection of the sinusoids.
-    shared = config.num_layers * 2 * config.emb_dim * joined * 2 * length * (2 if config.bi_data else 1)
+    shared = config.num_layers * 2 * 2 * length * width * joined * (2 if config.bi_data else 1)
     return float(flops.BACKWARD_TOO * (batch * row + shared))
 
   def _run(self, batch: Batch, memory: jax.Array | None, *, deterministic: bool) -> tuple[jax.Array, jax.Array | None]:
@@ -235,7 +253,7 @@ def _has_query_stream(batch: Mapping[str, object]) -> bool:
 def _context(config: XlnetConfig, batch: Batch, memory: int) -> RelativeContext:
   """What all blocks see alike, for a batch that follows `memory` remembered positions."""
   rows, length = batch[key(DECODER, INPUT_TOKENS)].shape
-  content_mask, query_mask = _masks(config, batch, memory)
+  query_mask = _visible(config, batch, memory, see_self=False)
   types, other_segment = batch.get(key(DECODER, TOKEN_TYPE_IDS)), None
   if types is not None:
     of_keys = jnp.pad(types, ((0, 0), (memory, 0)))  # all memory is of segment 0
@@ -245,7 +263,7 @@ def _context(config: XlnetConfig, batch: Batch, memory: int) -> RelativeContext:
     informed = jnp.any(query_mask[:, 0], axis=-1)
   return RelativeContext(
     sinusoids=_sinusoids(config, rows, length, length + memory),
-    content_mask=content_mask,
+    content_mask=_visible(config, batch, memory, see_self=True),
     query_mask=query_mask,
     other_segment=other_segment,
     target_mapping=batch.get(key(DECODER, TARGET_MAPPING)),
@@ -255,28 +273,29 @@ def _context(config: XlnetConfig, batch: Batch, memory: int) -> RelativeContext:
   )
 
 
-def _masks(config: XlnetConfig, batch: Batch, memory: int) -> tuple[jax.Array, jax.Array]:
-  """Of the content and of the query stream, bool `[B, 1, L, memory + L]`; all memory is visible to all."""
-  segments, order, hidden = (
-    batch[key(DECODER, SEGMENT_IDS)],
-    batch.get(key(DECODER, ORDER)),
-    batch.get(key(DECODER, PERM_MASK)),
-  )
+def _visible(config: XlnetConfig, batch: Batch, memory: int, *, see_self: bool) -> jax.Array:
+  """The mask of a stream, bool `[B, 1, L, memory + L]`; all memory is visible to all."""
+  segments, order = batch[key(DECODER, SEGMENT_IDS)], batch.get(key(DECODER, ORDER))
+  hidden = batch.get(key(DECODER, PERM_MASK))
   length = segments.shape[1]
-  visible = None if hidden is None else hidden == 0
-  mask = Mask(segments, segments, query_order=order, key_order=order, visible=visible, causal=config.attn_type == 'uni')
-  content, query = (
-    mask.materialise(length, length),
-    dataclasses.replace(mask, see_self=False).materialise(length, length),
+  mask = Mask(
+    # Nobody sees padding. It sees the last example of its row, as in Hugging Face's, not to differ even there.
+    query_segments=jnp.where(segments > 0, segments, jnp.max(segments, axis=1, keepdims=True)),
+    key_segments=segments,
+    query_order=order,
+    key_order=order,
+    visible=None if hidden is None else hidden == 0,
+    causal=config.attn_type == 'uni',
+    see_self=see_self,
   )
-  assert content is not None and query is not None, 'segments make a mask'
-  content |= np.eye(length, dtype=bool)
-  widths = ((0, 0), (0, 0), (0, 0), (memory, 0))
-  content, query = (jnp.pad(each, widths, constant_values=True) for each in (content, query))
+  visible = mask.materialise(length, length)
+  assert visible is not None, 'segments make a mask'
+  if see_self:
+    visible |= np.eye(length, dtype=bool)
+  visible = jnp.pad(visible, ((0, 0), (0, 0), (0, 0), (memory, 0)), constant_values=True)
   if config.attn_type == 'uni' and config.same_length:
-    in_reach = np.arange(length + memory) >= np.arange(length)[:, None]
-    content, query = content & in_reach, query & in_reach
-  return content, query
+    visible &= np.arange(length + memory) >= np.arange(length)[:, None]
+  return visible
 
 
 def _sinusoids(config: XlnetConfig, rows: int, queries: int, keys: int) -> jax.Array:
