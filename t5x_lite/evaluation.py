@@ -1,4 +1,4 @@
-"""Held-out evaluation of a run: the loss on every task, and what the model writes for some of its examples."""
+"""Held-out evaluation of a run: the loss on every task, and what the model makes of some of its examples."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import linen as nn
 
+from t5x_lite import predictions
 from t5x_lite.core import errors
 from t5x_lite.data import pipeline, task
 from t5x_lite.data.dataset_config import DatasetConfig
-from t5x_lite.data.tokenizers import Tokenizer
-from t5x_lite.decoding.generate import generate_from_encoder
 from t5x_lite.partitioning import sharding
 from t5x_lite.training import evaluate as evaluate_lib
 from t5x_lite.training.samples import Sample
 from t5x_lite.training.steps import Trainer
-
-_ENCODER_KEYS = ('encoder_input_tokens', 'encoder_segment_ids', 'encoder_positions')
 
 
 def check_values(eval_steps: int | None, num_samples: int) -> None:
@@ -34,6 +30,9 @@ def check_values(eval_steps: int | None, num_samples: int) -> None:
 class HeldOut:
   """The held-out data of a run, each task of a mixture by itself.
 
+  Attributes:
+    split: what it is read from, such as 'validation'.
+
   Args:
     trainer: whose `eval_step` and mesh are used.
     config: the held-out data: one pass, not shuffled.
@@ -42,6 +41,7 @@ class HeldOut:
   """
 
   def __init__(self, trainer: Trainer, config: DatasetConfig, *, eval_steps: int | None, num_samples: int):
+    self.split = config.split
     self._trainer = trainer
     self._eval_steps = eval_steps
     self._num_samples = num_samples
@@ -51,8 +51,7 @@ class HeldOut:
     }
     self._entropy: dict[str, float] = {}
     self._examples: dict[str, dict[str, np.ndarray]] = {}
-    assert config.tokenizer is not None
-    self._tokenizer = config.tokenizer
+    self._predictor = predictions.predictor(trainer.learner.module, config)
     for own in self._tasks.values():  # what is not there is told before training, not after a thousand steps
       pipeline.build(own).close()
 
@@ -75,45 +74,27 @@ class HeldOut:
     return metrics | {'unigram_entropy': self._entropy[name]}
 
   def predict(self, params: Any) -> dict[str, list[Sample]]:
-    """The first held-out examples of each task: input, target, and what the model writes."""
-    if not self._num_samples:
+    """What the model makes of the first held-out examples of each task; see `predictions`."""
+    if not self._num_samples or self._predictor is None:
       return {}
-    return {name: self._predict(name, params) for name in self._tasks}
+    return {name: self._predict(self._predictor, name, params) for name in self._tasks}
 
-  def _predict(self, name: str, params: Any) -> list[Sample]:
+  def _predict(self, predictor: predictions.Predictor, name: str, params: Any) -> list[Sample]:
     if name not in self._examples:
       batches = pipeline.build(dataclasses.replace(self._tasks[name], pack=False, batch_size=self._num_samples))
       self._examples[name] = next(batches)
       batches.close()
     examples = self._examples[name]
     everywhere = sharding.replicated(self._trainer.mesh)
-    inputs = {key: jax.make_array_from_process_local_data(everywhere, examples[key]) for key in _ENCODER_KEYS}
+    arrays = {
+      key: jax.make_array_from_process_local_data(everywhere, array)
+      for key, array in predictor.arrays(examples).items()
+    }
     with sharding.scope(self._trainer.mesh, self._trainer.rules):
-      written = np.asarray(self._write(params, inputs))
-    rows = range(self._num_samples)
-    return [
-      Sample(
-        input=_text(self._tokenizer, examples['encoder_input_tokens'][row], examples['encoder_segment_ids'][row]),
-        target=_text(self._tokenizer, examples['decoder_target_tokens'][row], examples['decoder_segment_ids'][row]),
-        prediction=self._tokenizer.decode(written[row].tolist()),
-      )
-      for row in rows
-      if examples['encoder_segment_ids'][row].any()
-    ]
+      written = np.asarray(self._write(params, arrays))
+    return predictor.samples(examples, written)
 
   @functools.cached_property
   def _write(self) -> Any:
-    module: nn.Module = self._trainer.learner.module
-    length = next(iter(self._tasks.values())).task_feature_lengths['targets']
-    generate = functools.partial(
-      generate_from_encoder,
-      module,
-      max_length=length,
-      eos_id=self._tokenizer.eos_id,
-      num_tokens=self._tokenizer.vocab_size,
-    )
-    return jax.jit(generate, out_shardings=sharding.replicated(self._trainer.mesh))
-
-
-def _text(tokenizer: Tokenizer, ids: np.ndarray, segments: np.ndarray) -> str:
-  return tokenizer.decode(ids[segments > 0].tolist())
+    assert self._predictor is not None
+    return jax.jit(self._predictor.write, out_shardings=sharding.replicated(self._trainer.mesh))

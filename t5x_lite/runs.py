@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from t5x_lite import evaluation, inference, run_folder
+from t5x_lite import evaluation, families, inference, run_folder
 from t5x_lite.core import errors, tree
 from t5x_lite.data import dataset_config, features, inspection, pipeline
 from t5x_lite.data.dataset_config import DatasetConfig
@@ -60,6 +60,7 @@ def train(
   mesh: MeshShape = MeshShape(),  # noqa: B008, a frozen value
   random_seed: int = 0,
   initial_checkpoint_path: str | None = None,
+  resize_vocabulary: bool = False,
   dry_run: bool = False,
 ) -> int:
   """Trains, or goes on with the run in `model_dir`.
@@ -76,7 +77,10 @@ def train(
     num_samples: predictions shown at each evaluation, per task.
     mesh: how devices are arranged.
     random_seed: of initial parameters and dropout.
-    initial_checkpoint_path: where the state comes from if `model_dir` has no checkpoint.
+    initial_checkpoint_path: where the state comes from if `model_dir` has no checkpoint: a run's folder, or parameters
+      in anything that `load_pretrained` reads, such as a name on the Hugging Face hub. Heads may be missing there.
+    resize_vocabulary: whether the embedding tables there may be of another length; rows are added or dropped at the
+      end.
     dry_run: print what the run amounts to and stop before data is read.
 
   Returns:
@@ -86,7 +90,10 @@ def train(
     UsageError: anything that does not fit together.
     TrainingDiverged: the loss did.
   """
-  dataset_config.check_values(dataset)
+  for read in (dataset, eval_dataset):
+    if read is not None:
+      dataset_config.check_values(read)
+      families.check(learner.module, read.features)
   evaluation.check_values(eval_steps, num_samples)
   model_dir = run_folder.locate(model_dir)
   spec = features.batch_spec(dataset.features, dataset.task_feature_lengths, dataset.batch_size)
@@ -99,42 +106,57 @@ def train(
   console.note(f'MODEL_DIR {model_dir}')
   with contextlib.ExitStack() as stack:
     stack.enter_context(run_folder.hold(model_dir))
-    checkpointer: Checkpointer
-    if config.allow_change:
-      checkpointer = TolerantCheckpointer(model_dir, checkpoint, trainer, random_seed, console.note)
-    else:
-      checkpointer = Checkpointer(model_dir, keep=checkpoint.keep, keep_best=checkpoint.keep_best)
-    stack.callback(checkpointer.close)
-    saved = checkpointer.read_config()
-    if saved is not None:
-      config.check(saved)
-    iterator = pipeline.build(dataset, rows=trainer.process_rows())
-    stack.callback(iterator.close)
+    checkpointer = stack.enter_context(_checkpoints(model_dir, checkpoint, config, trainer, random_seed, console))
+    iterator = stack.enter_context(contextlib.closing(pipeline.build(dataset, rows=trainer.process_rows())))
+    writer = stack.enter_context(contextlib.closing(MetricWriter(model_dir)))
     _check_vocabulary(dataset.tokenizer, learner.module)
     job = Job(
-      init=functools.partial(_initial_state, trainer, random_seed, initial_checkpoint_path, console),
+      init=functools.partial(_initial_state, trainer, random_seed, initial_checkpoint_path, resize_vocabulary, console),
       merge_data_states=pipeline.merge_states,
       record=config.values,
       flops_per_step=flops,
       on_start=functools.partial(_describe, config, model_dir, trainer, iterator, random_seed),
     )
     if eval_dataset is not None:
-      held_out = evaluation.HeldOut(trainer, eval_dataset, eval_steps=eval_steps, num_samples=num_samples)
-      job = dataclasses.replace(
-        job, evaluate=held_out.evaluate, predict=held_out.predict, eval_split=eval_dataset.split
-      )
+      job = _evaluated(job, evaluation.HeldOut(trainer, eval_dataset, eval_steps=eval_steps, num_samples=num_samples))
     console.note(run_folder.fingerprints(iterator.get_state()['fingerprint']))
-    writer = MetricWriter(model_dir)
-    stack.callback(writer.close)
     data = TolerantIterator(iterator, console.note) if config.allow_change else iterator
     return loop_lib.run(loop, trainer, data, checkpointer, writer, console, job).exit_code
 
 
-def _initial_state(trainer: Trainer, seed: int, path: str | None, console: Console) -> TrainState:
+@contextlib.contextmanager
+def _checkpoints(
+  model_dir: str, keep: CheckpointConfig, config: ConfigRecord, trainer: Trainer, seed: int, console: Console
+) -> Iterator[Checkpointer]:
+  """The checkpoints of the run, which must be of this configuration unless it may differ."""
+  checkpointer: Checkpointer
+  if config.allow_change:
+    checkpointer = TolerantCheckpointer(model_dir, keep, trainer, seed, console.note)
+  else:
+    checkpointer = Checkpointer(model_dir, keep=keep.keep, keep_best=keep.keep_best)
+  with contextlib.closing(checkpointer):
+    saved = checkpointer.read_config()
+    if saved is not None:
+      config.check(saved)
+    yield checkpointer
+
+
+def _evaluated(job: Job, held_out: evaluation.HeldOut) -> Job:
+  """The job with evaluation and predictions on held-out data."""
+  return dataclasses.replace(job, evaluate=held_out.evaluate, predict=held_out.predict, eval_split=held_out.split)
+
+
+def _initial_state(trainer: Trainer, seed: int, path: str | None, resize: bool, console: Console) -> TrainState:
   """Where a run without checkpoints begins."""
   if path is None:
     return trainer.init(seed)
-  state, told = warmstart.warm_start(trainer, path, seed)
+
+  def restore(path: str, abstract: Any, fresh: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    from t5x_lite import pretrained  # Only a run that starts from what others wrote has to wait for it.
+
+    return pretrained.restore_params(path, trainer.learner.module, abstract, fresh, resize=resize)
+
+  state, told = warmstart.warm_start(trainer, path, seed, restore)
   console.note(told)
   return state
 
@@ -208,6 +230,7 @@ def infer(
   """
   if input_format not in _INPUT_FORMATS:
     raise errors.unknown('input_format', input_format, _INPUT_FORMATS)
+  families.check_writes(module)
   length = task_feature_lengths['targets'] if max_decode_length is None else max_decode_length
   if length < 1:
     raise errors.UsageError(f'max_decode_length={length}: expected at least 1')
@@ -225,6 +248,40 @@ def infer(
         print(f'line {row["line"]}: {row["error"]}', file=sys.stderr)
       if processes.is_primary():
         print(to_json(row), file=sink, flush=True)
+  return 0
+
+
+def convert(
+  *,
+  source: str,
+  target: str,
+  to: str,
+  overwrite: bool = False,
+  scan_layers: bool = True,
+  vocab_size: int | None = None,
+  revision: str | None = None,
+  max_shard_size: str = '5GB',
+) -> int:
+  """Reads a model from one kind of directory and writes it as another (see `pretrained`).
+
+  Args:
+    source: what `load_pretrained` reads.
+    target: a directory that is not there yet, or is empty.
+    to: 'hf' or 't5x_lite'.
+    overwrite: whether the target may be replaced.
+    scan_layers: whether the layers of a stack are one array in a MODEL_DIR.
+    vocab_size: rows of the embedding table, added or dropped at its end; None: as they are.
+    revision: branch, tag or commit on the hub.
+    max_shard_size: with 'hf', size of a file at most.
+  """
+  from t5x_lite import pretrained
+  from t5x_lite.interop import export
+
+  export.check_target(target, overwrite=overwrite)
+  changes = {} if vocab_size is None else {'vocab_size': vocab_size}
+  model = pretrained.load_pretrained(source, revision=revision, scan_layers=scan_layers, **changes)
+  model.save(target, to, overwrite=overwrite, max_shard_size=max_shard_size)
+  print(f'{target}: {type(model.module).__name__}, {tree.count_parameters(model.params):,} parameters')
   return 0
 
 

@@ -19,7 +19,7 @@ from t5x_lite.cli import ginfiles
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())
-ENTRY_POINTS = ('train', 'infer', 'inspect_data')
+ENTRY_POINTS = ('train', 'infer', 'inspect_data', 'convert')
 
 
 def test_every_package_is_listed():
@@ -54,14 +54,19 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
   distributions = importlib.metadata.packages_distributions()
   # The namespace `orbax` belongs to several distributions, of which one is enough.
   imported = {name: {plain(each) for each in distributions[name]} for name in _imported()}
-  declared = {plain(re.match(r'[\w-]+', entry)[0]) for entry in PROJECT['project']['dependencies']}
-  assert {name for name, owners in imported.items() if not owners & declared} == set()
+  optional = PROJECT['project']['optional-dependencies']['hf']
+  declared, extra = (
+    {plain(re.match(r'[\w-]+', entry)[0]) for entry in entries}
+    for entries in (PROJECT['project']['dependencies'], optional)
+  )
+  assert {name for name, owners in imported.items() if not owners & (declared | extra)} == set()
+  assert extra - set().union(*imported.values()) == set()
   assert declared - set().union(*imported.values()) == set()
 
 
 def test_extras_are_those_that_the_readme_offers():
   extras = PROJECT['project']['optional-dependencies']
-  assert set(extras) == {'cuda12', 'cuda13', 'tpu', 'test', 'dev'}
+  assert set(extras) == {'cuda12', 'cuda13', 'tpu', 'hf', 'test', 'dev'}
   for extra in re.findall(r"'\.\[(\w+)\]'", (ROOT / 'README.md').read_text()):
     assert extra in extras
 

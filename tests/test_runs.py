@@ -113,7 +113,7 @@ def test_a_run_leaves_what_it_promises(reference):
     path.name for path in folder.iterdir()
   }
   assert [row['step'] for row in rows(folder)] == list(range(1, STEPS + 1))
-  assert [row['step'] for row in rows(folder, 'validation')] == [6, 12]
+  assert [row['step'] for row in rows(folder, 'validation')] == [0, 6, 12]
   assert all({'loss', 'tokens_per_second', 'mfu', 'useful_token_fraction'} <= row.keys() for row in rows(folder))
   for text in (f'MODEL_DIR {folder}', 'fingerprint', f'step {STEPS}/{STEPS}', 'prediction', '<extra_id_0>', 'finished'):
     assert text in printed
@@ -180,6 +180,22 @@ def test_a_signal_saves_and_says_how_to_resume(reference, tmp_path, number, code
   assert 'to resume: run the same command again' in printed and 'Traceback' not in printed
   run(command(tmp_path / 'run'))
   assert_same_state(reference[0], tmp_path / 'run')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('number', 'code', 'told'), [(signal.SIGTERM, 143, 'SIGTERM'), (signal.SIGINT, 130, 'interru')]
+)
+def test_a_signal_before_the_first_step_ends_the_run_with_one_line_and_no_folder(tmp_path, number, code, told):
+  with start(command(tmp_path / 'runs' / 'run')) as process:
+    printed = ''
+    for line in process.stdout:
+      printed += line
+      if line.startswith('compiling'):
+        process.send_signal(number)
+  assert process.returncode == code, printed
+  assert told in printed.splitlines()[-1] and 'Traceback' not in printed
+  assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from t5x_lite.core import errors
-from t5x_lite.data import documents, sources, streams, task, tokenizers
+from t5x_lite.data import documents, features, sources, streams, task, tokenizers
 from t5x_lite.data.features import EncoderDecoderFeatures, FeatureConverter
 
-_FEATURES = ('inputs', 'targets')
 _MAX_DEFAULT_SHARDS = 64
 _LEAST_DEFAULT_ROWS = 8  # of a shard in a batch: what waits in a shard's open rows should be little beside them
 
@@ -21,12 +21,12 @@ class DatasetConfig:
 
   Attributes:
     mixture_or_task_name: a name of the registry in `data/task.py`.
-    task_feature_lengths: `{'inputs': ..., 'targets': ...}`, tokens, EOS included.
+    task_feature_lengths: `{'inputs': ..., 'targets': ...}`, tokens, EOS included; which of them, `features` says.
     tokenizer: makes ids of text.
     split: of every task.
     batch_size: rows of a global batch.
-    objective: makes inputs and targets of the text of unsupervised tasks; None will do if there are none.
-    features: makes model features of inputs and targets.
+    objective: makes examples of the text of unsupervised tasks; None will do if there are none.
+    features: makes model features of examples; which objectives go with which, see `data/features.py`.
     shuffle: whether every epoch is read in a new random order.
     seed: of the order, the mixing and the objective; at least 0.
     pack: whether short examples share rows.
@@ -75,6 +75,7 @@ class OpenedDataset:
   Attributes:
     config: the configuration.
     tokenizer: its tokenizer.
+    converter: its feature converter, with what it left open taken from the tokenizer.
     parts: its tasks.
     raw_length: tokens of an unsupervised example before the objective; 0 if there are none.
     side_lengths: length of a row, by side.
@@ -84,6 +85,7 @@ class OpenedDataset:
 
   config: DatasetConfig
   tokenizer: tokenizers.Tokenizer
+  converter: FeatureConverter
   parts: tuple[Part, ...]
   raw_length: int
   side_lengths: Mapping[str, int]
@@ -96,12 +98,16 @@ def open_dataset(config: DatasetConfig) -> OpenedDataset:
   check_values(config)
   if config.tokenizer is None:
     raise errors.UsageError(f'data set {config.mixture_or_task_name!r}: got no tokenizer')
+  tokenizer = config.tokenizer
   members = task.parts(config.mixture_or_task_name)
   num_virtual_shards = config.num_virtual_shards or default_virtual_shards(config)
+  opening = [functools.partial(_open_part, config, *member, index) for index, member in enumerate(members)]
+  _, *parts = errors.together(lambda: tokenizer.fingerprint, *opening)  # all that is missing is told at once
   return OpenedDataset(
     config=config,
     tokenizer=config.tokenizer,
-    parts=tuple(_open_part(config, member, share, index) for index, (member, share) in enumerate(members)),
+    converter=config.features.for_tokenizer(config.tokenizer),
+    parts=tuple(parts),
     raw_length=_raw_length(config, members),
     side_lengths=config.features.side_lengths(config.task_feature_lengths),
     num_virtual_shards=num_virtual_shards,
@@ -126,12 +132,7 @@ def check_fingerprint(saved: Mapping[str, Any], current: Mapping[str, Any]) -> N
 def check_values(config: DatasetConfig) -> None:
   """Raises UsageError for a value that no data could go with. Opens nothing."""
   what = f'data set {config.mixture_or_task_name!r}'
-  lengths = config.task_feature_lengths
-  if not isinstance(lengths, Mapping) or set(lengths) != set(_FEATURES):
-    got = sorted(lengths) if isinstance(lengths, Mapping) else lengths
-    raise errors.UsageError(f"{what}: got task_feature_lengths for {got!r}, expected exactly ['inputs', 'targets']")
-  for name in _FEATURES:
-    _check_int(f'{what}: task_feature_lengths[{name!r}]', lengths[name], 1)
+  _check_lengths(what, config.task_feature_lengths, config.features)
   _check_int(f'{what}: batch_size', config.batch_size, 1)
   _check_int(f'{what}: seed', config.seed, 0)
   _check_int(f'{what}: prefetch', config.prefetch, 0)
@@ -142,7 +143,39 @@ def check_values(config: DatasetConfig) -> None:
         f'{what}: got batch_size {config.batch_size} and num_virtual_shards {config.num_virtual_shards}, '
         'expected a batch size that the number of virtual shards divides'
       )
-  _raw_length(config, task.parts(config.mixture_or_task_name))
+  members = task.parts(config.mixture_or_task_name)
+  _check_supervised(config, members)
+  _raw_length(config, members)
+
+
+def _check_lengths(what: str, lengths: Mapping[str, int], converter: FeatureConverter) -> None:
+  """Raises UsageError where these are not the lengths that the feature converter wants."""
+  if not isinstance(lengths, Mapping) or all(set(lengths) != set(names) for names in converter.lengths):
+    got = sorted(lengths) if isinstance(lengths, Mapping) else lengths
+    expected = ' or '.join(str(sorted(names)) for names in converter.lengths)
+    raise errors.UsageError(
+      f'{what}: got task_feature_lengths for {got!r}, expected exactly {expected} ({type(converter).__name__})'
+    )
+  for name, length in lengths.items():
+    _check_int(f'{what}: task_feature_lengths[{name!r}]', length, 1)
+
+
+def _check_supervised(config: DatasetConfig, members: tuple[tuple[task.Task, float], ...]) -> None:
+  """Raises UsageError where the features cannot have the pairs of a supervised task."""
+  supervised = [member.name for member, _ in members if member.supervised]
+  if not supervised:
+    return
+  if not features.accepts(config.features, features.SUPERVISED):
+    fitting = [known.__name__ for known in features.CONVERTERS if features.accepts(known, features.SUPERVISED)]
+    raise errors.UsageError(
+      f'task {supervised[0]!r} is supervised: got {type(config.features).__name__}, expected {" or ".join(fitting)}'
+    )
+  missing = [name for name in features.SUPERVISED if name not in config.task_feature_lengths]
+  if missing:
+    got = dict(config.task_feature_lengths)
+    raise errors.UsageError(
+      f'task {supervised[0]!r} is supervised: got task_feature_lengths {got}, expected a length of {missing[0]} too'
+    )
 
 
 def _raw_length(config: DatasetConfig, members: tuple[tuple[task.Task, float], ...]) -> int:
@@ -152,7 +185,20 @@ def _raw_length(config: DatasetConfig, members: tuple[tuple[task.Task, float], .
     return 0
   if config.objective is None:
     raise errors.UsageError(f'task {unsupervised[0]!r} is unsupervised: got no objective, expected one')
+  _check_objective(config.objective, config.features)
   return config.objective.raw_length(config.task_feature_lengths)
+
+
+def _check_objective(objective: streams.Objective, converter: FeatureConverter) -> None:
+  """Raises UsageError, with the pairs that are possible, where the features cannot have what the objective makes."""
+  if features.accepts(converter, objective.features):
+    return
+  name, model = type(objective).__name__, type(converter).__name__
+  fitting = [known.__name__ for known in features.CONVERTERS if features.accepts(known, objective.features)]
+  hint = f'; {name} goes with {" or ".join(fitting)}' if fitting else ''
+  raise errors.UsageError(
+    f'objective {name} makes examples that {model} cannot read: expected {" or ".join(converter.objectives)}{hint}'
+  )
 
 
 def _check_int(what: str, value: Any, least: int) -> None:
@@ -184,7 +230,7 @@ def _fingerprint(
     'tokenizer': tokenizer.fingerprint,
     'objective': repr(config.objective),
     'features': repr(config.features),
-    'task_feature_lengths': {name: config.task_feature_lengths[name] for name in _FEATURES},
+    'task_feature_lengths': dict(config.task_feature_lengths),
     'batch_size': config.batch_size,
     'num_virtual_shards': num_virtual_shards,
     'seed': config.seed,

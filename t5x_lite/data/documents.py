@@ -91,14 +91,21 @@ def _shuffled_by_grain(count: int, seed: tuple[int, int]) -> Callable[[int], int
   return index_at
 
 
-def tokenise_text(task: tasks.Task, tokenizer: tokenizers.Tokenizer) -> Tokenise[np.ndarray]:
-  """A function from records of an unsupervised task to their tokens, int32 arrays without EOS, one per record."""
+def tokenise_text(
+  task: tasks.Task, tokenizer: tokenizers.Tokenizer, separator: int | None = None
+) -> Tokenise[np.ndarray]:
+  """A function from records of an unsupervised task to their tokens, int32 arrays without EOS, one per record.
+
+  A `separator` is appended to every document that is not empty.
+  """
+  end = _EMPTY if separator is None else np.array([separator], np.int32)
 
   def tokenise(records: Sequence[tasks.Record]) -> list[np.ndarray]:
     texts = [[example['text'] for example in task.examples(record)] for record in records]
     ids = iter(tokenizer.encode_batch([text for of_record in texts for text in of_record]))
     documents = [[np.array(next(ids), np.int32) for _ in of_record] for of_record in texts]
-    return [arrays[0] if len(arrays) == 1 else np.concatenate([*arrays, _EMPTY]) for arrays in documents]
+    joined = [arrays[0] if len(arrays) == 1 else np.concatenate([*arrays, _EMPTY]) for arrays in documents]
+    return [np.concatenate([tokens, end]) if len(end) and len(tokens) else tokens for tokens in joined]
 
   return tokenise
 

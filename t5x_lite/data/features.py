@@ -1,35 +1,74 @@
-"""From an example of inputs and targets to what a model reads: the one seam between tasks and architectures (seqio's).
+"""From a task example to what a model reads: the one seam between tasks and architectures (seqio's).
 
 A feature converter makes a model example of one task example: 1-D arrays under the keys of `core/batch.py`, not padded,
 with segment id 1 throughout. Packing and padding come afterwards and know nothing of the architecture.
+
+    EncoderDecoderFeatures  T5          inputs, targets             span corruption, prefix LM, supervised tasks
+    DecoderOnlyFeatures     GPT         targets, or inputs too      causal LM, prefix LM, span corruption, supervised
+    EncoderOnlyFeatures     BERT        inputs, targets, predicted  masked LM
+    PermutationFeatures     XLNet       targets, predicted, order,  permutation LM
+                                        token_types
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import numpy as np
 
 from t5x_lite.core import batch as batch_keys
-from t5x_lite.core.batch import DECODER, ENCODER, INPUT_TOKENS, LOSS_WEIGHTS, POSITIONS, SEGMENT_IDS, TARGET_TOKENS, key
+from t5x_lite.core import errors
+from t5x_lite.core.batch import (
+  DECODER,
+  ENCODER,
+  INPUT_TOKENS,
+  LOSS_WEIGHTS,
+  ORDER,
+  POSITIONS,
+  PREFIX,
+  SEGMENT_IDS,
+  TARGET_TOKENS,
+  TOKEN_TYPE_IDS,
+  key,
+)
+from t5x_lite.data import tokenizers
 
 ModelExample = dict[str, np.ndarray]
+Names = tuple[str, ...]
+
+SUPERVISED: Names = ('inputs', 'targets')
+_PREDICTED = (INPUT_TOKENS, TARGET_TOKENS, LOSS_WEIGHTS, SEGMENT_IDS, POSITIONS)
 
 
 class FeatureConverter(Protocol):
   """Makes model examples; a frozen dataclass, so that its `repr` tells what it does."""
 
+  @property
+  def lengths(self) -> tuple[Names, ...]:
+    """The names that task_feature_lengths may have, one set or another."""
+
+  @property
+  def examples(self) -> tuple[Names, ...]:
+    """What a task example may consist of, one set or another."""
+
+  @property
+  def objectives(self) -> Names:
+    """Names of the library's objectives that make such examples, for whoever chose another."""
+
+  def for_tokenizer(self, tokenizer: tokenizers.Tokenizer) -> FeatureConverter:
+    """The same, with what was left open taken from the tokenizer."""
+
   def side_lengths(self, task_feature_lengths: Mapping[str, int]) -> dict[str, int]:
     """Length of each side (`encoder`, `decoder`) of a row."""
 
-  def keys(self, side: str) -> tuple[str, ...]:
+  def keys(self, side: str) -> Names:
     """The batch keys of a side, token ids first."""
 
   def __call__(self, example: Mapping[str, np.ndarray]) -> ModelExample:
-    """`{'inputs', 'targets'}` -> arrays by batch key; those of one side have one length, at least 1."""
+    """A task example -> arrays by batch key; those of one side have one length, at least 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,32 +80,148 @@ class EncoderDecoderFeatures:
   """
 
   decoder_start_id: int = 0
+  lengths: ClassVar[tuple[Names, ...]] = (SUPERVISED,)
+  examples: ClassVar[tuple[Names, ...]] = (SUPERVISED,)
+  objectives: ClassVar[Names] = ('SpanCorruption', 'PrefixLM')
+
+  def for_tokenizer(self, tokenizer: tokenizers.Tokenizer) -> EncoderDecoderFeatures:
+    """Nothing is left open."""
+    return self
 
   def side_lengths(self, task_feature_lengths: Mapping[str, int]) -> dict[str, int]:
     """Inputs are the encoder's length, targets the decoder's."""
     return {ENCODER: task_feature_lengths['inputs'], DECODER: task_feature_lengths['targets']}
 
-  def keys(self, side: str) -> tuple[str, ...]:
+  def keys(self, side: str) -> Names:
     """The encoder predicts nothing, so that it has neither targets nor weights."""
-    predicted = (TARGET_TOKENS, LOSS_WEIGHTS) if side == DECODER else ()
-    return tuple(key(side, name) for name in (INPUT_TOKENS, *predicted, SEGMENT_IDS, POSITIONS))
+    names = _PREDICTED if side == DECODER else (INPUT_TOKENS, SEGMENT_IDS, POSITIONS)
+    return tuple(key(side, name) for name in names)
 
   def __call__(self, example: Mapping[str, np.ndarray]) -> ModelExample:
     """`inputs` `[S]` and `targets` `[T]` (int, EOS included) -> the keys of both sides, `[S]` and `[T]`."""
     inputs, targets = example['inputs'], example['targets']
-    shifted = np.empty(len(targets), np.int32)
-    shifted[0] = self.decoder_start_id
-    shifted[1:] = targets[:-1]
+    weights = np.ones(len(targets), np.float32)
     return {
       key(ENCODER, INPUT_TOKENS): inputs,
-      key(ENCODER, SEGMENT_IDS): np.ones(len(inputs), np.int32),
-      key(ENCODER, POSITIONS): np.arange(len(inputs), dtype=np.int32),
-      key(DECODER, INPUT_TOKENS): shifted,
-      key(DECODER, TARGET_TOKENS): targets,
-      key(DECODER, LOSS_WEIGHTS): np.ones(len(targets), np.float32),
-      key(DECODER, SEGMENT_IDS): np.ones(len(targets), np.int32),
-      key(DECODER, POSITIONS): np.arange(len(targets), dtype=np.int32),
+      **_places(ENCODER, len(inputs)),
+      **_predicting(DECODER, _shifted(targets, self.decoder_start_id), targets, weights),
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderOnlyFeatures:
+  """GPT: inputs, if there are any, and targets are one sequence, each token predicted from those before it.
+
+  The semantics are those of seqio's `LMFeatureConverter` and `PrefixLMFeatureConverter`. A row is as long as the
+  lengths of inputs and targets together.
+
+  Attributes:
+    start_id: what is read at the first position of every example; None: the tokenizer's EOS, as in GPT-2.
+    loss_on_targets_only: whether inputs weigh nothing in the loss.
+    bidirectional_prefix: whether the inputs see all of themselves (T5's prefix LM; the model must read
+      `decoder_prefix`). As in T5X, the position that reads the last input and predicts the first target belongs to
+      the prefix.
+  """
+
+  start_id: int | None = None
+  loss_on_targets_only: bool = True
+  bidirectional_prefix: bool = False
+  lengths: ClassVar[tuple[Names, ...]] = (('targets',), SUPERVISED)
+  examples: ClassVar[tuple[Names, ...]] = (('targets',), SUPERVISED)
+  objectives: ClassVar[Names] = ('CausalLM', 'PrefixLM', 'SpanCorruption')
+
+  def __post_init__(self):
+    if self.bidirectional_prefix and not self.loss_on_targets_only:
+      raise errors.UsageError(
+        'bidirectional_prefix with loss_on_targets_only=False: inputs that see each other cannot be predicted'
+      )
+
+  def for_tokenizer(self, tokenizer: tokenizers.Tokenizer) -> DecoderOnlyFeatures:
+    """With the tokenizer's EOS for a start that was left open."""
+    return dataclasses.replace(self, start_id=tokenizer.eos_id) if self.start_id is None else self
+
+  def side_lengths(self, task_feature_lengths: Mapping[str, int]) -> dict[str, int]:
+    """The decoder has all."""
+    return {DECODER: sum(task_feature_lengths.values())}
+
+  def keys(self, side: str) -> Names:
+    """A prefix only where it is bidirectional: then it costs the attention a mask."""
+    return tuple(key(side, name) for name in (*_PREDICTED, *((PREFIX,) if self.bidirectional_prefix else ())))
+
+  def __call__(self, example: Mapping[str, np.ndarray]) -> ModelExample:
+    """`targets` `[T]` and, if there are any, `inputs` `[S]` (int, EOS included) -> the decoder's keys, `[S + T]`."""
+    assert self.start_id is not None  # `for_tokenizer` has seen to it
+    inputs, tokens = example.get('inputs'), example['targets']
+    width = 0
+    if inputs is not None:
+      width, tokens = len(inputs), np.concatenate([inputs, tokens]).astype(np.int32, copy=False)
+    weights = np.ones(len(tokens), np.float32)
+    if self.loss_on_targets_only:
+      weights[:width] = 0.0
+    converted = _predicting(DECODER, _shifted(tokens, self.start_id), tokens, weights)
+    if self.bidirectional_prefix:
+      converted[key(DECODER, PREFIX)] = (np.arange(len(tokens)) <= width).astype(np.int32)
+    return converted
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderOnlyFeatures:
+  """BERT: what the encoder reads, and at some of its positions what it should have read."""
+
+  lengths: ClassVar[tuple[Names, ...]] = (('inputs',),)
+  examples: ClassVar[tuple[Names, ...]] = (('inputs', 'targets', 'predicted'),)
+  objectives: ClassVar[Names] = ('MaskedLM',)
+
+  def for_tokenizer(self, tokenizer: tokenizers.Tokenizer) -> EncoderOnlyFeatures:
+    """Nothing is left open."""
+    return self
+
+  def side_lengths(self, task_feature_lengths: Mapping[str, int]) -> dict[str, int]:
+    """Inputs are the encoder's length."""
+    return {ENCODER: task_feature_lengths['inputs']}
+
+  def keys(self, side: str) -> Names:
+    """The encoder predicts."""
+    return tuple(key(side, name) for name in _PREDICTED)
+
+  def __call__(self, example: Mapping[str, np.ndarray]) -> ModelExample:
+    """`inputs`, `targets` and `predicted` (0 or 1), all int `[S]` -> the encoder's keys, `[S]`."""
+    return _predicting(ENCODER, example['inputs'], example['targets'], example['predicted'].astype(np.float32))
+
+
+@dataclasses.dataclass(frozen=True)
+class PermutationFeatures:
+  """XLNet: the content stream reads all tokens, the query stream predicts some, both in the order given."""
+
+  lengths: ClassVar[tuple[Names, ...]] = (('targets',),)
+  examples: ClassVar[tuple[Names, ...]] = (('targets', 'predicted', 'order', 'token_types'),)
+  objectives: ClassVar[Names] = ('PermutationLM',)
+
+  def for_tokenizer(self, tokenizer: tokenizers.Tokenizer) -> PermutationFeatures:
+    """Nothing is left open."""
+    return self
+
+  def side_lengths(self, task_feature_lengths: Mapping[str, int]) -> dict[str, int]:
+    """Targets are the decoder's length."""
+    return {DECODER: task_feature_lengths['targets']}
+
+  def keys(self, side: str) -> Names:
+    """Inputs and targets are the same tokens, not shifted."""
+    return tuple(key(side, name) for name in (*_PREDICTED, ORDER, TOKEN_TYPE_IDS))
+
+  def __call__(self, example: Mapping[str, np.ndarray]) -> ModelExample:
+    """`targets`, `predicted` (0 or 1), `order` and `token_types`, all int `[T]` -> the decoder's keys, `[T]`."""
+    tokens = example['targets']
+    converted = _predicting(DECODER, tokens, tokens, example['predicted'].astype(np.float32))
+    return converted | {key(DECODER, ORDER): example['order'], key(DECODER, TOKEN_TYPE_IDS): example['token_types']}
+
+
+CONVERTERS = (EncoderDecoderFeatures, DecoderOnlyFeatures, EncoderOnlyFeatures, PermutationFeatures)
+
+
+def accepts(converter: FeatureConverter | type[Any], names: Sequence[str]) -> bool:
+  """Whether a converter reads examples of these features, in whatever order."""
+  return any(set(known) == set(names) for known in converter.examples)
 
 
 def append_eos_after_trim(tokens: Sequence[int], length: int, eos_id: int) -> tuple[np.ndarray, bool]:
@@ -88,3 +243,29 @@ def batch_spec(
       dtype = np.float32 if name == batch_keys.key(side, LOSS_WEIGHTS) else np.int32
       spec[name] = jax.ShapeDtypeStruct((batch_size, length), dtype)
   return spec
+
+
+def _shifted(tokens: np.ndarray, start_id: int) -> np.ndarray:
+  """`tokens` one position later, int32, with `start_id` first."""
+  shifted = np.empty(len(tokens), np.int32)
+  shifted[0] = start_id
+  shifted[1:] = tokens[:-1]
+  return shifted
+
+
+def _predicting(side: str, inputs: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> ModelExample:
+  """The keys of a side that predicts."""
+  return {
+    key(side, INPUT_TOKENS): inputs,
+    key(side, TARGET_TOKENS): targets,
+    key(side, LOSS_WEIGHTS): weights,
+    **_places(side, len(targets)),
+  }
+
+
+def _places(side: str, length: int) -> ModelExample:
+  """Segment and positions of an example by itself."""
+  return {
+    key(side, SEGMENT_IDS): np.ones(length, np.int32),
+    key(side, POSITIONS): np.arange(length, dtype=np.int32),
+  }

@@ -13,12 +13,13 @@ from typing import TextIO
 
 import numpy as np
 
-from t5x_lite.core.batch import LOSS_WEIGHTS, POSITIONS, SEGMENT_IDS, key
-from t5x_lite.data import dataset_config, pipeline
+from t5x_lite.core.batch import LOSS_WEIGHTS, ORDER, POSITIONS, PREFIX, SEGMENT_IDS, key
+from t5x_lite.data import dataset_config, pipeline, readable
 
 WIDTH = 100  # columns
 _SHOWN_IDS = 5  # at either end of a sequence
 _SHOWN_SEGMENTS = 4
+_TEXTS = ('inputs', 'targets')  # of an example; its other features are numbers
 _BREAKS = re.compile(r'(\s+|<extra_id_\d+>)')  # lines may break at sentinels too: words may be joined by them
 
 
@@ -64,11 +65,12 @@ def _examples(data: dataset_config.OpenedDataset, num: int) -> list[list[str]]:
     example = parts[part].next()
     if example is None:
       break
-    sizes = ', '.join(f'{len(ids)} {name}' for name, ids in example.features.items())
+    sizes = ', '.join(f'{len(ids)} {name}' for name, ids in example.features.items() if name in _TEXTS)
     cut = ', truncated' if example.truncated else ''
     lines = [_rule(f'example {number}: {data.parts[part].task.name}, {sizes}{cut}')]
     for name, ids in example.features.items():
-      lines += _paragraph(name, data.tokenizer.decode(ids.tolist()))
+      shown = readable.text(data.tokenizer, ids) if name in _TEXTS else ' '.join(map(str, ids))
+      lines += _paragraph(name, shown)
     sections.append(lines)
   return sections
 
@@ -132,8 +134,9 @@ def _row(data: dataset_config.OpenedDataset, batch: Mapping[str, np.ndarray], na
       if weights in batch:
         head += f'  loss weight {batch[weights][index, at].sum():g}'
       lines.append(f'    {head}')
-      for tokens in (name for name in converter.keys(side) if name.endswith('tokens')):
-        lines.append(f'      {tokens.removeprefix(side + "_"):13}  {_ids(batch[tokens][index, at].tolist())}')
+      for name in converter.keys(side):
+        if name.endswith('tokens') or name in (key(side, PREFIX), key(side, ORDER)):
+          lines.append(f'      {name.removeprefix(side + "_"):13}  {_ids(batch[name][index, at].tolist())}')
     if count > _SHOWN_SEGMENTS:
       lines.append(f'    ... and {count - _SHOWN_SEGMENTS} more')
   return lines

@@ -191,7 +191,7 @@ def _virtual_shard(data: OpenedDataset, shard: int) -> virtual_shards.VirtualSha
   return virtual_shards.VirtualShard(
     parts=[example_stream(data, shard, part) for part in range(len(data.parts))],
     choice=choice,
-    converter=config.features,
+    converter=data.converter,
     side_lengths=data.side_lengths,
     open_rows=_OPEN_ROWS if config.pack else 0,
   )
@@ -205,7 +205,9 @@ def example_stream(data: OpenedDataset, shard: int, part_index: int) -> streams.
     pairs = documents.DocumentReader(name, part.records, index_of, documents.tokenise_pairs(part.task, tokenizer))
     return streams.PairStream(pairs, config.task_feature_lengths, tokenizer.eos_id)
   assert config.objective is not None  # `open_dataset` has seen to it
-  texts = documents.DocumentReader(name, part.records, index_of, documents.tokenise_text(part.task, tokenizer))
+  separator = config.objective.separator(tokenizer)
+  tokenise = documents.tokenise_text(part.task, tokenizer, separator)
+  texts = documents.DocumentReader(name, part.records, index_of, tokenise)
 
   def generator(example: int) -> np.random.Generator:
     return randomness.generator(config.seed, randomness.EXAMPLE, (example, shard, part_index))

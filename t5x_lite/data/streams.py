@@ -18,13 +18,20 @@ from t5x_lite.data import documents, features, tokenizers
 class Objective(Protocol):
   """Makes examples of raw text, such as `objectives.span_corruption.SpanCorruption`; `repr` tells its parameters."""
 
+  @property
+  def features(self) -> tuple[str, ...]:
+    """Names of the arrays that an example consists of."""
+
   def raw_length(self, feature_lengths: Mapping[str, int]) -> int:
     """How many raw tokens make an example of these lengths."""
+
+  def separator(self, tokenizer: tokenizers.Tokenizer) -> int | None:
+    """The id that stands after every document; None: nothing does."""
 
   def __call__(
     self, tokens: np.ndarray, rng: np.random.Generator, tokenizer: tokenizers.Tokenizer
   ) -> dict[str, np.ndarray]:
-    """Raw tokens (int32 `[<= raw length]`) -> `inputs` and `targets`, int32, EOS included."""
+    """Raw tokens (int32 `[<= raw length]`) -> the features of an example, int32."""
 
 
 class Cursor(NamedTuple):
@@ -43,7 +50,7 @@ class Cursor(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class TaskExample:
-  """`inputs` and `targets` (int32, EOS included), and whether either lost tokens to the feature lengths."""
+  """The features of an example, int32 by name, and whether any lost tokens to the feature lengths."""
 
   features: dict[str, np.ndarray]
   truncated: bool = False
@@ -61,9 +68,9 @@ class ExampleStream(Protocol):
 class TextStream:
   """An unsupervised task: its documents end to end, cut into chunks of the objective's raw length.
 
-  T5 concatenates documents with nothing between them, 128 at a time, and cuts each such group on its own, so that the
-  last chunk of each is short. Here what remains of a document begins the next chunk, and only the last chunk of a
-  finite stream is short.
+  What remains of a document begins the next chunk, and only the last chunk of a finite stream is short. Where the
+  objective wants a separator after every document, `documents.tokenise_text` has made it part of them. T5 has none. It
+  concatenates 128 documents at a time, and cuts each such group on its own, so that the last chunk of each is short.
 
   Args:
     reader: of documents that are int32 arrays.
@@ -89,7 +96,7 @@ class TextStream:
     self.cursor = Cursor()
 
   def next(self) -> TaskExample | None:
-    """The next chunk, corrupted."""
+    """The next chunk, made an example."""
     document, offset, example = self.cursor
     pieces: list[np.ndarray] = []
     missing = self._raw_length

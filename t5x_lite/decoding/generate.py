@@ -24,7 +24,7 @@ def greedy(
   batch_size: int,
   max_length: int,
   eos_id: int,
-  start_id: int = 0,
+  start: int | jax.Array = 0,
   pad_id: int = 0,
   num_tokens: int | None = None,
 ) -> jax.Array:
@@ -36,7 +36,7 @@ def greedy(
     batch_size: B.
     max_length: number of tokens written at most.
     eos_id: the token that ends a row; it is part of the output.
-    start_id: the decoder's first input.
+    start: the first token read, one for all rows or int32 `[B, 1]`.
     pad_id: what follows the end of a row.
     num_tokens: ids from here on are never written: rows of the embedding table that no token stands for.
 
@@ -56,7 +56,7 @@ def greedy(
     written = jax.lax.dynamic_update_slice(written, token[:, None], (0, step))
     return step + 1, token[:, None], written, ended | (token == eos_id), cache
 
-  first = jnp.full((batch_size, 1), start_id, jnp.int32)
+  first = jnp.broadcast_to(jnp.asarray(start, jnp.int32), (batch_size, 1))
   written = jnp.full((batch_size, max_length), pad_id, jnp.int32)
   ended = jnp.zeros((batch_size,), bool)
   carry = (jnp.zeros((), jnp.int32), first, written, ended, cache)
@@ -91,3 +91,51 @@ def generate_from_encoder(
     eos_id=eos_id,
     num_tokens=num_tokens,
   )
+
+
+def generate_from_prompt(
+  module: nn.Module,
+  params: Any,
+  tokens: jax.Array,
+  segment_ids: jax.Array,
+  *,
+  max_length: int,
+  eos_id: int,
+  num_tokens: int | None = None,
+  bidirectional: bool = False,
+) -> jax.Array:
+  """Greedy continuation by a decoder-only model, int32 `[B, max_length]`; a pure function, to be jitted by the caller.
+
+  Args:
+    module: a model with the methods `init_cache` and `decode_with_cache` (see `models.gpt`).
+    params: its parameters.
+    tokens: the prompts, int32 `[B, P]`, padded on the left.
+    segment_ids: int32 `[B, P]`, 1, and 0 for padding.
+    max_length: number of tokens written at most, at least 1.
+    eos_id: the token that ends a row.
+    num_tokens: size of the tokenizer's vocabulary, where the model has more rows than that.
+    bidirectional: whether a prompt sees all of itself, as the prefix of a prefix LM does.
+  """
+  variables = {'params': params}
+  rows, length = tokens.shape
+  cache = module.apply(variables, rows, length + max_length - 1, method='init_cache')
+  logits, cache = module.apply(
+    variables, tokens, cache, segment_ids, bidirectional=bidirectional, method='decode_with_cache'
+  )
+  first = jnp.argmax(logits[:, -1, :num_tokens], axis=-1).astype(jnp.int32)[:, None]
+  if max_length == 1:
+    return first
+
+  def tokens_to_logits(tokens: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
+    return module.apply(variables, tokens, cache, method='decode_with_cache')
+
+  rest = greedy(
+    tokens_to_logits,
+    cache,
+    batch_size=rows,
+    max_length=max_length - 1,
+    eos_id=eos_id,
+    start=first,
+    num_tokens=num_tokens,
+  )
+  return jnp.concatenate([first, jnp.where(first == eos_id, 0, rest)], axis=1)

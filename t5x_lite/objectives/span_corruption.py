@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -45,10 +45,12 @@ class SpanCorruption:
   Attributes:
     noise_density: share of the tokens that are noise, in (0, 1).
     mean_noise_span_length: mean length of a noise span in tokens, at least 1.
+    features: what an example consists of.
   """
 
   noise_density: float = 0.15
   mean_noise_span_length: float = 3.0
+  features: ClassVar[tuple[str, ...]] = ('inputs', 'targets')
 
   def __post_init__(self):
     if not 0.0 < self.noise_density < 1.0:
@@ -63,6 +65,9 @@ class SpanCorruption:
 
     Raises `UsageError` where the targets of so many tokens do not fit into `feature_lengths['targets']`.
     """
+    if 'inputs' not in feature_lengths:
+      got = dict(feature_lengths)
+      raise errors.UsageError(f'span corruption: got task_feature_lengths {got}, expected inputs and targets')
     raw, targets = self.fitted_lengths(feature_lengths['inputs'])
     if targets > feature_lengths['targets']:
       raise errors.UsageError(
@@ -70,6 +75,10 @@ class SpanCorruption:
         f'got a feature length of {feature_lengths["targets"]} for targets, expected at least {targets}'
       )
     return raw
+
+  def separator(self, tokenizer: Sentinels) -> int | None:
+    """None: T5 has nothing between documents."""
+    return None
 
   def fitted_lengths(self, inputs_length: int) -> tuple[int, int]:
     """`(raw tokens, targets length)` for inputs of exactly `inputs_length` tokens, EOS included: 512 -> (568, 114)."""

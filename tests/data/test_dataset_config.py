@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from t5x_lite.core import errors
-from t5x_lite.data import dataset_config, pipeline
+from t5x_lite.data import dataset_config, pipeline, sentencepiece_tokenizer, sources
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,18 @@ def test_empty_splits(config, add_text_task):
     next(pipeline.build(dataclasses.replace(config, mixture_or_task_name='blank')))
   with pytest.raises(errors.UsageError, match="'blank' has no examples in its split 'train'"):
     next(pipeline.build(dataclasses.replace(config, mixture_or_task_name='blank', repeat=False)))
+
+
+def test_everything_that_is_missing_is_told_in_one_line(config, registry, tmp_path):
+  for name in ('one', 'two'):
+    registry.register(registry.Task(name, sources.TfdsSource(f'set_{name}', str(tmp_path)), dict))
+  registry.register(registry.Mixture('neither', (('one', 1.0), ('two', 1.0))))
+  tokenizer = sentencepiece_tokenizer.SentencePieceTokenizer(str(tmp_path / 'spiece.model'))
+  with pytest.raises(errors.UsageError) as raised:
+    pipeline.build(dataclasses.replace(config, mixture_or_task_name='neither', tokenizer=tokenizer))
+  for part in ("'set_one' is not prepared", "'set_two' is not prepared", 'spiece.model: No such file'):
+    assert str(raised.value).count(part) == 1
+  assert '\n' not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,56 @@
+"""Which features the models of the library read, so that a run that could learn nothing is refused before it starts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from t5x_lite.core import errors
+from t5x_lite.data.features import FeatureConverter
+
+_FEATURES = {
+  'T5': 'EncoderDecoderFeatures',
+  'Gpt': 'DecoderOnlyFeatures',
+  'Bert': 'EncoderOnlyFeatures',
+  'Xlnet': 'PermutationFeatures',
+}
+_LIBRARY = __name__.rpartition('.')[0]
+
+
+def check(module: Any, converter: FeatureConverter) -> None:
+  """Raises UsageError where a model cannot be trained on these features.
+
+  Models and features that are not of the library may go together as they please.
+
+  Args:
+    module: the model.
+    converter: makes its features.
+  """
+  model, features = _ours(module, _FEATURES), _ours(converter, _FEATURES.values())
+  if model is None or features is None:
+    return
+  if features != _FEATURES[model]:
+    raise errors.UsageError(f'model {model} cannot read {features}: expected {_FEATURES[model]}')
+  heads = tuple(getattr(module.config, 'heads', ()))
+  if heads and not {'lm', 'mlm'} & set(heads):
+    raise errors.UsageError(
+      f'model {model} has the heads {", ".join(heads)}: the objective of its features is learned by '
+      f'{"mlm" if model == "Bert" else "lm"}, expected it among them'
+    )
+
+
+def features_of(module: Any) -> str | None:
+  """The name of the features that a model of the library reads, None for any other model."""
+  model = _ours(module, _FEATURES)
+  return None if model is None else _FEATURES[model]
+
+
+def check_writes(module: Any) -> None:
+  """Raises UsageError unless a model is an encoder-decoder, which writes an output for an input."""
+  if not (hasattr(module, 'encode') and hasattr(module, 'decode_with_cache')):
+    raise errors.UsageError(f'model {type(module).__name__} writes no output for an input: expected an encoder-decoder')
+
+
+def _ours(value: Any, names: Any) -> str | None:
+  """Which class of the library, among those called `names`, a value is an instance of."""
+  own = (kind.__name__ for kind in type(value).__mro__ if kind.__module__.startswith(_LIBRARY))
+  return next((name for name in own if name in names), None)

@@ -1,0 +1,1 @@
+"""Weights of other libraries in and out: one table of names per model family, one reader per kind of file."""

@@ -1,0 +1,225 @@
+"""A MODEL_DIR without its run: which model and vocabulary lie there, and how to write one of parameters alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+import t5x_lite
+from t5x_lite import families, runs
+from t5x_lite.cli import calls, ginfiles, registry
+from t5x_lite.cli.record import CONFIG_FILE
+from t5x_lite.cli.resolve import Configuration
+from t5x_lite.cli.statements import Binding, Macro
+from t5x_lite.core import axes, errors, tree
+from t5x_lite.data.tokenizers import Tokenizer
+from t5x_lite.interop import loading
+from t5x_lite.interop.loading import Fresh, Report
+from t5x_lite.interop.names import LAYER, Entry
+from t5x_lite.interop.tensors import Index
+from t5x_lite.training import checkpoints
+
+MODEL, VOCABULARY = 'MODEL', 'VOCABULARY'
+# Of these fields of a module's configuration, config.gin has macros, so that run files and flags can set them.
+_MACROS = {
+  'vocab_size': 'VOCAB_SIZE',
+  'dropout_rate': 'DROPOUT_RATE',
+  'dtype': 'ACTIVATION_DTYPE',
+  'scan_layers': 'SCAN_LAYERS',
+  'remat_policy': 'REMAT_POLICY',
+}
+# What `infer` cuts its inputs to and writes at most, where no run says.
+_LENGTHS = {'inputs': 512, 'targets': 114}
+
+
+def config_of(path: pathlib.Path) -> pathlib.Path:
+  """The config.gin of a MODEL_DIR or of one checkpoint in it. Raises UsageError where there is none."""
+  for folder in (path, path.parent):
+    if (folder / CONFIG_FILE).is_file():
+      return folder / CONFIG_FILE
+  raise errors.UsageError(f'{path} has no {CONFIG_FILE}, which would say what model its checkpoints hold')
+
+
+def from_gin(files: Sequence[str], macro: str) -> Any:
+  """What a macro of gin files makes: MODEL the module, VOCABULARY the tokenizer, or None where there is none.
+
+  Raises:
+    UsageError: no such file, or no MODEL in it.
+  """
+  reader, names = ginfiles.GinFiles(), registry.Registry()
+  statements = [statement for file in files for statement in reader.read(file)]
+  parameter = {MODEL: 'module', VOCABULARY: 'tokenizer'}[macro]
+  # Read as `infer` would read it; what else `infer` takes need not be there.
+  statements.append(Binding('', 'runs.infer', parameter, Macro(macro), f'%{macro}'))
+  configuration = Configuration(statements, names)
+  if macro not in configuration.macros:
+    if macro == VOCABULARY:
+      return None
+    raise errors.UsageError(f'{", ".join(map(str, files))}: no {macro}, which would say what the model is')
+  given = [name for name in inspect.signature(runs.infer).parameters if name != parameter]
+  call, _ = configuration.resolve(names.resolve('runs.infer', 'runs.infer'), given)
+  return calls.build(call.arguments[parameter], names.load)
+
+
+def load_params(
+  path: pathlib.Path, abstract: Any, *, fresh: Fresh | None, resize: bool, entries: Iterable[Entry]
+) -> tuple[Any, Report]:
+  """The parameters of a checkpoint, for a module whose heads, vocabulary or layout of layers may be others.
+
+  Args:
+    path: of a MODEL_DIR or of one checkpoint.
+    abstract: tree of `jax.ShapeDtypeStruct` with shardings.
+    fresh: as in `loading.load`.
+    resize: as in `loading.load`.
+    entries: from `own_table`.
+  """
+  from t5x_lite.training import orbax_store
+
+  folder = checkpoints.locate(path)
+  stored = {
+    name.removeprefix('params/'): leaf
+    for name, leaf in orbax_store.read_shapes(folder).items()
+    if name.startswith('params/')
+  }
+  wanted = tree.named_leaves(abstract)
+  if {name: leaf.shape for name, leaf in stored.items()} == {name: leaf.shape for name, leaf in wanted.items()}:
+    return checkpoints.restore_params(folder, abstract), Report(loaded=tuple(wanted))
+  source = _CheckpointSource(folder, stored)
+  return loading.load(entries, source, abstract, fresh=fresh, resize=resize)
+
+
+def own_table(boxed: Any) -> tuple[Entry, ...]:
+  """The names of a module's parameters in our own checkpoints: the same, but one layer at a time.
+
+  Args:
+    boxed: abstract parameters with the logical names of their axes, which tell the vocabulary's.
+  """
+  entries: dict[str, Entry] = {}
+  names = tree.named_leaves(nn.get_partition_spec(boxed))
+  for name, axis_names in names.items():
+    parts = name.split('/')
+    numbered = [part for part in parts if part == axes.LAYERS or part.startswith(f'{axes.LAYERS}_')]
+    ours, theirs = name, name
+    axis_names = tuple(axis_names)
+    if numbered:
+      ours = '/'.join(LAYER if part in numbered else part for part in parts)
+      theirs = '/'.join(f'{axes.LAYERS}_{LAYER}' if part in numbered else part for part in parts)
+      axis_names = axis_names[tree.is_stacked(name) :]
+    entries[ours] = Entry(
+      ours,
+      theirs,
+      head=parts[0] in ('heads', 'mlm', 'lm', 'logits_dense'),
+      vocabulary=axis_names.index(axes.VOCAB) if axes.VOCAB in axis_names else None,
+    )
+  return tuple(entries.values())
+
+
+class _CheckpointSource:
+  """The parameters of one of our checkpoints as a `TensorSource` whose layers are single tensors.
+
+  A leaf is read whole, when the first part of it is asked for, and kept until another one is asked for.
+  """
+
+  def __init__(self, folder: pathlib.Path, stored: Mapping[str, jax.ShapeDtypeStruct]):
+    self._folder, self._stored = folder, stored
+    self._places: dict[str, tuple[str, int | None]] = {}
+    self._kept: tuple[str, np.ndarray] | None = None
+    for name, leaf in stored.items():
+      if tree.is_stacked(name):
+        self._places |= {_of_layer(name, layer): (name, layer) for layer in range(leaf.shape[0])}
+      else:
+        self._places[name] = (name, None)
+
+  @property
+  def origin(self) -> str:
+    """The folder."""
+    return str(self._folder)
+
+  def names(self) -> Iterable[str]:
+    """The names of all tensors."""
+    return self._places
+
+  def shape(self, name: str) -> tuple[int, ...]:
+    """The shape of a tensor."""
+    leaf, layer = self._places[name]
+    return tuple(self._stored[leaf].shape[layer is not None :])
+
+  def dtype(self, name: str) -> np.dtype:
+    """The dtype of a tensor."""
+    return np.dtype(self._stored[self._places[name][0]].dtype)
+
+  def read(self, name: str, index: Index) -> np.ndarray:
+    """A part of a tensor."""
+    leaf, layer = self._places[name]
+    if self._kept is None or self._kept[0] != leaf:
+      self._kept = (leaf, self._restore(leaf))
+    array = self._kept[1]
+    return np.array((array if layer is None else array[layer])[index])
+
+  def _restore(self, name: str) -> np.ndarray:
+    from t5x_lite.training import orbax_store
+
+    leaf = self._stored[name]
+    sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    abstract: Any = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+    for part in reversed(['params', *name.split('/')]):
+      abstract = {part: abstract}
+    (array,) = jax.tree.leaves(orbax_store.read_arrays(self._folder, abstract, partial=True))
+    return np.asarray(array)
+
+
+def _of_layer(name: str, layer: int) -> str:
+  return '/'.join(f'{part}_{layer}' if part == 'layers' else part for part in name.split('/'))
+
+
+def write(folder: pathlib.Path, target: pathlib.Path, module: Any, params: Any, tokenizer: Tokenizer | None) -> None:
+  """Writes a MODEL_DIR of parameters alone, as step 0: what `infer` reads and a run can start from.
+
+  Args:
+    folder: where, an empty folder.
+    target: what it will be called when it is whole: config.gin names the tokenizer's files there.
+    module: the model.
+    params: its parameters.
+    tokenizer: its vocabulary.
+  """
+  if tokenizer is not None:
+    tokenizer.save(folder)
+  (folder / CONFIG_FILE).write_text(gin_text(module, target if tokenizer is not None else None), encoding='utf-8')
+  checkpointer = checkpoints.Checkpointer(folder)
+  try:
+    state = {'params': params, 'step': jnp.zeros((), jnp.int32)}
+    checkpointer.save(0, state, data_state={}, config={})
+  finally:
+    checkpointer.close()
+
+
+def gin_text(module: Any, vocabulary: str | os.PathLike[str] | None) -> str:
+  """The config.gin that makes a module, and its tokenizer of the files in a directory."""
+  names = registry.Registry()
+
+  def short(target: Callable[..., Any]) -> str:
+    return names.short_name(f'{target.__module__}.{target.__name__}')
+
+  model, config = short(type(module)), short(type(module.config))
+  fields = {field.name: getattr(module.config, field.name) for field in dataclasses.fields(module.config)}
+  macros = {_MACROS[name]: value for name, value in fields.items() if name in _MACROS}
+  lines = [f'# Written by t5x_lite {t5x_lite.__version__}: a model without the run that made it.', '']
+  lines += [f'{MODEL} = @{model}()', f'TASK_FEATURE_LENGTHS = {_LENGTHS!r}']
+  lines += [f'{name} = {value!r}' for name, value in macros.items()]
+  if vocabulary is not None:
+    lines += [f'{VOCABULARY} = @load_tokenizer()', '', f'load_tokenizer.directory = {os.fspath(vocabulary)!r}']
+  features = families.features_of(module)
+  if features is not None:
+    lines += ['', f'FEATURES = @{features}()', 'DatasetConfig.features = %FEATURES']
+  lines += ['', f'{model}.config = @{config}()', '', f'{config}:']
+  lines += [f'  {name} = {f"%{_MACROS[name]}" if name in _MACROS else repr(value)}' for name, value in fields.items()]
+  return '\n'.join(lines) + '\n'

@@ -1,0 +1,233 @@
+"""Published models, as one object: load them, call them as in transformers, train them here, hand them back."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh
+
+from t5x_lite import model_dir, stored_models
+from t5x_lite.core import errors
+from t5x_lite.data.tokenizers import Tokenizer
+from t5x_lite.interop import export, families, hf_call
+from t5x_lite.interop.loading import Fresh, Report
+from t5x_lite.partitioning import sharding
+from t5x_lite.partitioning.rules import STANDARD_RULES
+
+FORMATS = ('hf', 't5x_lite')
+# Of a config.json that was read, what says how it was stored and not what it holds.
+_NOT_KEPT = ('torch_dtype', 'transformers_version', '_name_or_path', 'quantization_config', 'auto_map')
+_TOKEN_IDS = ('bos_token_id', 'eos_token_id', 'pad_token_id', 'decoder_start_token_id')
+_log = logging.getLogger(__name__)
+
+
+class Pretrained:
+  """A model with its parameters, vocabulary and configuration.
+
+  Attributes:
+    module: the model.
+    params: its parameters, float32, a dict of dicts.
+    config: the config.json of transformers: as it was read, or as it would be exported.
+    report: what became of the tensors that were read, and which parameters are new.
+  """
+
+  def __init__(
+    self, module: nn.Module, params: Any, stored: stored_models.StoredModel, report: Report, mesh: Mesh | None = None
+  ):
+    self.module, self.params, self.report = module, params, report
+    self.config: Mapping[str, Any] = stored.config
+    self._stored, self._mesh = stored, mesh
+    self._jitted = jax.jit(functools.partial(_outputs, module, self.config), static_argnames='choices')
+
+  @functools.cached_property
+  def tokenizer(self) -> Tokenizer | None:
+    """The vocabulary, opened at first use; None where there is none beside the weights."""
+    return self._stored.open_tokenizer()
+
+  def __call__(self, **arguments: Any) -> dict[str, np.ndarray]:
+    """Outputs by the names of transformers, float32, for arguments by its names; compiled once for each shape.
+
+    Args:
+      **arguments: arrays. `input_ids` `[B, L]`, `attention_mask`, `token_type_ids`, `position_ids`,
+        `decoder_input_ids`, `decoder_attention_mask`, `perm_mask`, `target_mapping`, `mems`; and for a `loss`, as
+        transformers computes it, `labels` (-100 is not counted), `next_sentence_label`, `start_positions`,
+        `end_positions`.
+
+    Returns:
+      `logits`, `last_hidden_state`, `encoder_last_hidden_state`, `pooler_output`, `prediction_logits`,
+      `seq_relationship_logits`, `start_logits`, `end_logits`, `mems`, `loss`: those that the model has.
+
+    Raises:
+      UsageError: an argument that this model does not take, or one that is missing.
+    """
+    inputs, targets = hf_call.split_arguments(self.module, arguments)
+    batch = hf_call.batch_of(self.module, self.config, inputs, targets)
+    mems = np.swapaxes(inputs['mems'], 1, 2) if 'mems' in inputs else None
+    choices = inputs['input_ids'].shape[1] if inputs['input_ids'].ndim == 3 else None
+    if self._mesh is None:
+      named = self._jitted(self.params, batch, targets, mems, choices=choices)
+    else:
+      with sharding.scope(self._mesh, STANDARD_RULES):
+        named = self._jitted(self.params, batch, targets, mems, choices=choices)
+    return {name: np.asarray(value) for name, value in named.items()}
+
+  def save(
+    self,
+    directory: str | os.PathLike[str],
+    format: str = 'hf',
+    *,
+    overwrite: bool = False,
+    max_shard_size: int | str = '5GB',
+  ) -> None:
+    """Writes a directory that transformers loads with `from_pretrained`, or one of our MODEL_DIRs.
+
+    Args:
+      directory: must not be there, or be empty. It is there only when it is whole.
+      format: 'hf' (safetensors, config.json, generation_config.json, the tokenizer's files), or 't5x_lite' (config.gin
+        and a checkpoint of step 0, which `load_pretrained`, `infer` and `INITIAL_CHECKPOINT_PATH` take).
+      overwrite: whether what is there may be replaced.
+      max_shard_size: with 'hf', bytes of a file at most.
+
+    Raises:
+      UsageError: it is there, it cannot be written, or transformers has no such model.
+    """
+    if format not in FORMATS:
+      raise errors.unknown('format', format, FORMATS)
+    export.parse_size(max_shard_size)
+    config = self._config_to_save() if format == 'hf' else {}
+    with export.new_folder(directory, overwrite=overwrite) as folder:
+      if format == 't5x_lite':
+        target = pathlib.Path(directory).expanduser().absolute()
+        model_dir.write(folder, target, self.module, self.params, self.tokenizer)
+        return
+      table = families.family_of_module(self.module).table(self.module)
+      specs = export.their_specs(table, self.params)
+      export.write_weights(folder, specs, export.export(table, self.params), max_shard_size=max_shard_size)
+      export.write_json(folder / families.CONFIG_FILE, config)
+      if 'lm' in self.module.config.heads:
+        generation = self._stored.generation or {name: config[name] for name in _TOKEN_IDS if name in config}
+        export.write_json(folder / stored_models.GENERATION_FILE, generation)
+      if self.tokenizer is not None:
+        self.tokenizer.save(folder)
+
+  def _config_to_save(self) -> dict[str, Any]:
+    """The config.json of the module as it is now, with what else the one that was read says."""
+    family = families.family_of_module(self.module)
+    own = family.config_to_hf(self.module)
+    if hasattr(family, 'variant'):
+      own = family.variant(own, self.config.get('model_type'))
+    kept = {name: value for name, value in self.config.items() if name not in _NOT_KEPT}
+    said = {name: value for name, value in kept.items() if name in _TOKEN_IDS}
+    if self._stored.exported and self.tokenizer is not None:
+      said = {'eos_token_id': self.tokenizer.eos_id, 'pad_token_id': self.tokenizer.pad_id}
+      said |= {'bos_token_id': self.tokenizer.eos_id} if 'bos_token_id' in own else {}
+    if len(kept.get('id2label') or ()) == len(own.get('id2label') or ()):  # the names of the labels, if not changed
+      said |= {name: kept[name] for name in ('id2label', 'label2id') if name in kept}
+    return {**kept, **own, **said, 'dtype': 'float32'}
+
+
+def _outputs(
+  module: Any,
+  config: Mapping[str, Any],
+  params: Any,
+  batch: Mapping[str, jax.Array],
+  targets: Mapping[str, jax.Array],
+  mems: jax.Array | None,
+  *,
+  choices: int | None,
+) -> dict[str, jax.Array]:
+  more = {} if mems is None else {'mems': mems}
+  outputs = module.apply({'params': params}, batch, method='outputs', **more)
+  named = hf_call.named_outputs(module, outputs, choices)
+  loss = hf_call.loss_of(module, config, named, targets)
+  return named if loss is None else {'loss': loss, **named}
+
+
+def load_pretrained(
+  source: str | os.PathLike[str],
+  *,
+  model: nn.Module | str | None = None,
+  mesh: Mesh | None = None,
+  revision: str | None = None,
+  seed: int = 0,
+  **changes: Any,
+) -> Pretrained:
+  """Loads a model: every device's part of every parameter is read straight to that device, and nothing else.
+
+  Args:
+    source: a directory as transformers saves it, or a name on the Hugging Face hub (`google-t5/t5-small`; the
+      environment variables `HF_HUB_OFFLINE`, `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` are respected); a MODEL_DIR of ours,
+      or one checkpoint in it; a T5X checkpoint.
+    model: a module, or a gin file such as `models/t5_base.gin`: what is expected there. A T5X checkpoint says by its
+      arrays what sizes it has, and no more.
+    mesh: where the parameters go, by the standard rules; None: to the first device.
+    revision: branch, tag or commit on the hub.
+    seed: of parameters that are new: heads, rows of a longer vocabulary.
+    **changes: fields of the module's configuration to change, such as `dtype='bfloat16'`, `scan_layers=False`,
+      `heads=('classification',)`, `num_labels=3`, `vocab_size=32200`. A head that is not stored is initialised. Rows of
+      the vocabulary are added or dropped at its end. `Pretrained.report` tells, and so does the log.
+
+  Raises:
+    UsageError: nothing that can be read, or something that does not fit.
+  """
+  stored = stored_models.open_model(source, model=model, revision=revision)
+  config = stored.module.config
+  known = [field.name for field in dataclasses.fields(config)]
+  for name in changes:
+    if name not in known:
+      raise errors.unknown(f'field of {type(config).__name__}', name, known)
+  module = type(stored.module)(dataclasses.replace(config, **changes))
+  stored_models.check_same(stored, module)
+  abstract = _placed(module, mesh)
+  fresh = stored_models.fresh_params(module, abstract, seed)
+  params, report = stored.read(module, abstract, fresh=fresh, resize='vocab_size' in changes)
+  for line in report.lines():
+    _log.warning('%s: %s', stored.origin, line)
+  return Pretrained(module, params, stored, report, mesh)
+
+
+def _placed(module: nn.Module, mesh: Mesh | None) -> Any:
+  """Shapes of a module's parameters, with their places."""
+  if mesh is None:
+    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    shapes = nn.meta.unbox(stored_models.abstract_params(module))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes)
+  with sharding.scope(mesh, STANDARD_RULES):
+    boxed = stored_models.abstract_params(module)
+  places = sharding.param_shardings(boxed, mesh, STANDARD_RULES)
+  return jax.tree.map(
+    lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), nn.meta.unbox(boxed), places
+  )
+
+
+def restore_params(
+  path: str | os.PathLike[str], module: nn.Module, abstract: Any, fresh: Mapping[str, jax.Array], *, resize: bool
+) -> tuple[Any, list[str]]:
+  """The parameters of whatever `load_pretrained` reads, for a run of another module: what its warm start begins with.
+
+  Args:
+    path: as its `source`.
+    module: of the run.
+    abstract: its parameters as shapes with shardings.
+    fresh: its parameters as initialised, by name: what is not stored is taken from there.
+    resize: whether the vocabulary may be of another length there.
+
+  Returns:
+    The parameters, and a line for each kind of thing that was not read as it is.
+
+  Raises:
+    UsageError: as `load_pretrained`; or it holds another model than the run's.
+  """
+  stored = stored_models.open_model(path, model=module)
+  choose: Fresh = lambda names: {name: fresh[name] for name in names}  # noqa: E731
+  params, report = stored.read(module, abstract, fresh=choose, resize=resize)
+  return params, report.lines()
