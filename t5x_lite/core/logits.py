@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-
 # The collection in which layers leave losses of their own (mixtures of experts), already weighted.
 LAYER_LOSSES = 'losses'
 

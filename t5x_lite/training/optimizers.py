@@ -23,7 +23,7 @@ _NOT_DECAYED = ('bias', 'scale')
 
 
 def decayed(params: Any) -> Any:
-  """A tree of bools: which parameters weight decay applies to, all but `scale`, `bias` and those that end in `_bias`."""
+  """A tree of bools: which parameters weight decay applies to: all but `scale`, `bias` and what ends in `_bias`."""
   return jax.tree_util.tree_map_with_path(
     lambda path, _: tree.path_name(path).rsplit('/', 1)[-1].rsplit('_', 1)[-1] not in _NOT_DECAYED, params
   )
