@@ -128,11 +128,31 @@ class Pretrained:
     kept = {name: value for name, value in self.config.items() if name not in _NOT_KEPT}
     said = {name: value for name, value in kept.items() if name in _TOKEN_IDS}
     if self._stored.exported and self.tokenizer is not None:
-      said = {'eos_token_id': self.tokenizer.eos_id, 'pad_token_id': self.tokenizer.pad_id}
-      said |= {'bos_token_id': self.tokenizer.eos_id} if 'bos_token_id' in own else {}
+      said = _token_ids(self.module, self.tokenizer, own)
     if len(kept.get('id2label') or ()) == len(own.get('id2label') or ()):  # the names of the labels, if not changed
       said |= {name: kept[name] for name in ('id2label', 'label2id') if name in kept}
     return {**kept, **own, **said, 'dtype': 'float32'}
+
+
+def _token_ids(module: Any, tokenizer: Tokenizer, config: Mapping[str, Any]) -> dict[str, int]:
+  """What a config.json says of the special tokens of a vocabulary.
+
+  Raises:
+    UsageError: the model is a RoBERTa, which finds its positions by the id of padding, and the vocabulary has another.
+  """
+  first = getattr(module.config, 'first_position', 0)
+  if first and tokenizer.pad_id != first - 1:
+    raise errors.UsageError(
+      f'positions start at row {first} of their table, and padding is id {tokenizer.pad_id}: transformers expects the '
+      f'row after that id, so train with BertConfig.first_position = {tokenizer.pad_id + 1} to export'
+    )
+  said = {'eos_token_id': tokenizer.eos_id, 'pad_token_id': tokenizer.pad_id}
+  if 'bos_token_id' in config:
+    try:
+      said['bos_token_id'] = tokenizer.bos_id
+    except errors.UsageError:  # as GPT-2 has it, which begins with the end of text
+      said['bos_token_id'] = tokenizer.eos_id
+  return said
 
 
 def _outputs(

@@ -26,7 +26,7 @@ LENGTH = 9
 
 
 def inputs(pad: int, types: int, left: bool = True) -> dict[str, torch.Tensor]:
-  """Three rows: whole, padded on the right, padded on the left; or nowhere on the left, for heads of the first token."""
+  """Three rows: whole, padded on the right, and padded on the left unless a head reads the first token."""
   mask = torch.ones(3, LENGTH, dtype=torch.long)
   mask[1, 6:] = 0
   if left:
@@ -86,7 +86,7 @@ def record(family: str, cases: dict[str, tuple[str, dict, dict[str, torch.Tensor
 
 def main(target: str) -> None:
   """Records all cases of BERT."""
-  rows, right = inputs(0, 2), inputs(0, 2, left=False)
+  right = inputs(0, 2, left=False)
   labels = some(draw(6, (3, LENGTH), 0, 32), 12, right)
   order = torch.tensor([1, 0, 1])
   cases = shared_cases(0, 2) | {

@@ -10,14 +10,11 @@ from __future__ import annotations
 import importlib.util
 import pathlib
 
+import jax
 import numpy as np
 import pytest
-
-pytest.importorskip('torch')
-transformers = pytest.importorskip('transformers')
-
-import jax
 import torch
+import transformers
 from flax import linen as nn
 
 import t5x_lite
@@ -26,7 +23,15 @@ from t5x_lite.models.bert import Bert, BertConfig
 from t5x_lite.models.gpt import Gpt, GptConfig
 
 SENTENCES = ['A man is eating food.', 'Someone has a meal, and it is a large one.', 'Straße, 量子力学', '']
-SIZES = {'vocab_size': 40, 'emb_dim': 12, 'num_heads': 3, 'head_dim': 4, 'mlp_dim': 20, 'num_layers': 2, 'max_length': 16}
+SIZES = {
+  'vocab_size': 40,
+  'emb_dim': 12,
+  'num_heads': 3,
+  'head_dim': 4,
+  'mlp_dim': 20,
+  'num_layers': 2,
+  'max_length': 16,
+}
 FLAVOURS = {'Bert': {}, 'Roberta': {'first_position': 2, 'num_token_types': 1, 'norm_epsilon': 1e-5}, 'GPT2': {}}
 CLASSES = {name: ('Roberta' if 'Roberta' in name else 'Bert', heads) for name, heads in hf_bert.ARCHITECTURES.items()}
 CLASSES |= {name: ('GPT2', heads) for name, heads in hf_gpt2.ARCHITECTURES.items()}
@@ -47,9 +52,7 @@ def test_a_trained_bert_gives_the_same_embeddings():
   def pooled(hidden):
     return (hidden * weights).sum(1) / weights.sum(1)
 
-  np.testing.assert_allclose(
-    pooled(found['last_hidden_state']), pooled(expected.last_hidden_state.numpy()), atol=1e-5
-  )
+  np.testing.assert_allclose(pooled(found['last_hidden_state']), pooled(expected.last_hidden_state.numpy()), atol=1e-5)
   np.testing.assert_allclose(found['pooler_output'], expected.pooler_output.numpy(), atol=1e-5)
 
 

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-pytest.importorskip('torch')
-transformers = pytest.importorskip('transformers')
-
 import torch
+import transformers
 import twins
 
 SEEDS = range(8)

@@ -1,4 +1,4 @@
-"""The same model twice, in torch and here: one set of weights, one way to call both, outputs and gradients by our names.
+"""The same model twice, in torch and here: one set of weights, one way to call both, gradients as our trees.
 
 Weights go from there to here by the library's own tables of names, gradients too.
 """

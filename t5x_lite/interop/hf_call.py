@@ -76,9 +76,6 @@ def batch_of(
 ) -> dict[str, np.ndarray]:
   """The batch that a module reads, for the inputs of its counterpart.
 
-  Positions that an attention mask hides are of segment 0: what they themselves see, and so what is computed there,
-  differs from transformers; nothing else does.
-
   Args:
     module: ours.
     config: theirs, for the ids of special tokens.

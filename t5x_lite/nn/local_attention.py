@@ -12,7 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from t5x_lite.nn.masks import Mask
+from t5x_lite.nn.masks import Mask, same_example
 
 # From query, key, value and mask to `[B, T, N, H]`, as `nn.attention.dot_product_attention`.
 Attend = Callable[..., jax.Array]
@@ -51,7 +51,7 @@ def local_attention(query: jax.Array, key: jax.Array, value: jax.Array, mask: Ma
 
   sides = (-1, 0) if mask.causal else (-1, 0, 1)
   own, near = (lambda x: _blocks(x, window)), (lambda x: _neighbours(_blocks(x, window), sides))
-  seen = _pairs(jnp.equal, own(segments), near(segments)) & (near(segments) >= 0)[:, :, None, :]
+  seen = _pairs(same_example, own(segments), near(segments))
   distance = own(index)[..., :, None] - near(_pad(index[:, :length], blocks * window, -1))[..., None, :]
   seen &= (jnp.abs(distance) < window) & ~near(everywhere)[:, :, None, :]
   # A neighbour beyond either end of the row is a block of zeros: its index tells it from the first block.
@@ -62,7 +62,7 @@ def local_attention(query: jax.Array, key: jax.Array, value: jax.Array, mask: Ma
   queries = own(_pad(query, blocks * window))
   if mask.everywhere is not None:
     places, valid = _first(everywhere, mask.max_everywhere)
-    to_global = _pairs(jnp.equal, own(segments), _take(segments, places)[:, None]) & valid[:, None, None, :]
+    to_global = _pairs(same_example, own(segments), _take(segments, places)[:, None]) & valid[:, None, None, :]
     if mask.causal:
       to_global &= own(index)[..., :, None] >= places[:, None, None, :]
     seen = jnp.concatenate([seen, to_global], axis=-1)
@@ -75,7 +75,7 @@ def local_attention(query: jax.Array, key: jax.Array, value: jax.Array, mask: Ma
   out = out.reshape(batch, blocks * window, *out.shape[2:])[:, :length]
   if mask.everywhere is None:
     return out
-  from_global = _pairs(jnp.equal, _take(segments, places)[:, None], segments[:, None, :length])[:, 0]
+  from_global = _pairs(same_example, _take(segments, places)[:, None], segments[:, None, :length])[:, 0]
   if mask.causal:
     from_global &= places[:, :, None] >= index[:, None, :length]
   answers = attend(_take(query, places), key, value, mask=from_global[:, None])

@@ -12,7 +12,8 @@ class Mask:
   """The conjunction of the restrictions that are set; none set means that everything is visible.
 
   Attributes:
-    query_segments: int32 `[B, T]` of a packed row; a query sees keys of its own segment only. 0 is padding.
+    query_segments: int32 `[B, T]` of a packed row; a query sees keys of its own segment only. 0 is padding, which
+      nothing sees, and which itself sees all that is none (as in Hugging Face; nothing may depend on what it computes).
     key_segments: int32 `[B, S]`, set together with `query_segments`.
     prefix: bool `[B, S]`, with `causal`: these keys are visible from before, too (prefix LM).
     query_order: int32 `[B, T]`, place of each query in a factorisation order; sees keys of a smaller `key_order`, and
@@ -80,7 +81,7 @@ class Mask:
           near = near | self.everywhere[:, None, None, :] | self.everywhere[:, None, :, None]
         parts.append(near)
     if self.query_segments is not None and self.key_segments is not None:
-      parts.append(_pairwise(jnp.equal, self.query_segments, self.key_segments))
+      parts.append(_pairwise(same_example, self.query_segments, self.key_segments))
     if self.query_order is not None and self.key_order is not None:
       parts.append(_pairwise(jnp.greater_equal if self.see_self else jnp.greater, self.query_order, self.key_order))
     if self.visible is not None:
@@ -91,6 +92,11 @@ class Mask:
     for part in parts[1:]:
       mask = mask & part
     return mask
+
+
+def same_example(queries: jax.Array, keys: jax.Array) -> jax.Array:
+  """Whether queries of these segments see keys of those, elementwise."""
+  return (keys > 0) & ((queries == keys) | (queries == 0))
 
 
 def _pairwise(compare, queries: jax.Array, keys: jax.Array) -> jax.Array:

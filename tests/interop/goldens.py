@@ -1,4 +1,4 @@
-"""Cases recorded from transformers by `experiments/golden/recording.py`, and the way from one of them to our outputs."""
+"""Cases recorded from transformers by `experiments/golden/recording.py`, and our outputs for them."""
 
 import dataclasses
 import json

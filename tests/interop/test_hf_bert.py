@@ -26,7 +26,9 @@ GOLDEN = {(family, name): case for family in FAMILIES for name, case in goldens.
 # Layers are told apart in the table alone: one case of each family shows that unrolled ones are, too.
 CASES = [(*which, True) for which in GOLDEN] + [(family, 'masked_lm', False) for family in FAMILIES]
 EACH_CASE = pytest.mark.parametrize(
-  ('family', 'name', 'scan'), CASES, ids=[f'{family}-{name}{"" if scan else "-unrolled"}' for family, name, scan in CASES]
+  ('family', 'name', 'scan'),
+  CASES,
+  ids=[f'{family}-{name}{"" if scan else "-unrolled"}' for family, name, scan in CASES],
 )
 
 

@@ -22,7 +22,9 @@ _SPEC.loader.exec_module(goldens)
 GOLDEN = goldens.read('gpt2.npz')
 NEO = GOLDEN.pop('neo')
 CASES = [*((name, True) for name in GOLDEN), ('lm', False)]
-EACH_CASE = pytest.mark.parametrize(('name', 'scan'), CASES, ids=[f'{n}{"" if scan else "-unrolled"}' for n, scan in CASES])
+EACH_CASE = pytest.mark.parametrize(
+  ('name', 'scan'), CASES, ids=[f'{n}{"" if scan else "-unrolled"}' for n, scan in CASES]
+)
 
 
 @functools.cache
