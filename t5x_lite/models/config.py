@@ -148,6 +148,15 @@ def check_choice(what: str, value: str, known: tuple[str, ...]) -> None:
     raise unknown(what, value, known)
 
 
+def check_length(length: int, max_length: int) -> None:
+  """Raises UsageError for rows longer than the table of positions; a look-up beyond its end would not be told."""
+  if length > max_length:
+    raise UsageError(
+      f'rows of {length} tokens, but the model has positions for {max_length}: expected at most {max_length}, '
+      f'or a larger max_length'
+    )
+
+
 def normal_init(stddev: float = 0.02) -> Initializer:
   """Truncated normal, as BERT draws all its weights (Devlin et al. 2019)."""
   return nn.initializers.truncated_normal(stddev)

@@ -13,7 +13,7 @@ from t5x_lite.core.batch import DECODER, INPUT_TOKENS, POSITIONS, PREFIX, SEGMEN
 from t5x_lite.core.errors import UsageError
 from t5x_lite.core.logits import FactoredLogits
 from t5x_lite.models import heads
-from t5x_lite.models.config import ModelConfig, check_choice
+from t5x_lite.models.config import ModelConfig, check_choice, check_length
 from t5x_lite.nn import flops
 from t5x_lite.nn.cache import DecodeCache, KVCache, LayerCache
 from t5x_lite.nn.embed import Embed, output_embed
@@ -160,6 +160,8 @@ class Gpt(nn.Module):
   def init_cache(self, batch_size: int, max_length: int) -> DecodeCache:
     """An empty cache for `batch_size` rows of at most `max_length` positions, padding included."""
     config = self.config
+    if config.positions == 'learned':
+      check_length(max_length, config.max_length)
     heads_kept = config.num_kv_heads or config.num_heads
     empty = KVCache.empty(batch_size, max_length, heads_kept, config.head_dim, jnp.dtype(config.dtype))
     stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (config.num_layers, *x.shape)), empty)
@@ -213,6 +215,7 @@ class Gpt(nn.Module):
     assert context.positions is not None
     x = self.tokens(tokens)
     if config.positions == 'learned':
+      check_length(tokens.shape[1], config.max_length)
       x += self.positions(context.positions)
     elif config.positions == 'sinusoidal':
       x += sinusoidal_positions(context.positions, config.emb_dim).astype(x.dtype)

@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 
 from t5x_lite.core.errors import UsageError
+from t5x_lite.models.gpt import Gpt, GptConfig
 from t5x_lite.training import learner as learner_lib
 from t5x_lite.training import optimizers
 
@@ -120,3 +121,25 @@ def test_bad_settings_are_named(make, settings, words):
 def test_microbatches_must_divide_the_batch(make, params, packed_batch):
   with pytest.raises(UsageError, match='num_microbatches=3 does not divide a batch of 8 rows'):
     make(num_microbatches=3).gradients(params, packed_batch(8), jax.random.key(0))
+
+
+@pytest.mark.parametrize('normalizer', [None, 'NUM_REAL_TARGET_TOKENS'])
+def test_what_layers_add_counts_once_for_every_target_and_reaches_the_router(packed_batch, normalizer):
+  sizes = {'vocab_size': 24, 'emb_dim': 8, 'num_heads': 2, 'head_dim': 4, 'mlp_dim': 8, 'num_layers': 2}
+  batch = packed_batch(8)
+
+  def run(weight):
+    module = Gpt(GptConfig(**sizes, max_length=16, num_experts=4, load_balancing_loss=weight, dropout_rate=0.0))
+    learner = learner_lib.Learner(module, optimizers.sgd(0.1), 0.1, loss_normalizing_factor=normalizer)
+    params = nn.unbox(jax.jit(module.init)({'params': jax.random.key(0)}, batch))['params']
+    grads, objective, sums = jax.jit(learner.gradients)(params, batch, jax.random.key(1))
+    return grads['blocks']['layers']['mlp']['router'], objective, sums
+
+  plain_router, plain, plain_sums = run(0.0)
+  router, objective, sums = run(0.5)
+  np.testing.assert_allclose(sums.loss, plain_sums.loss, rtol=1e-6)  # what is reported is the loss of the targets
+  per_target = 1.0 if normalizer else float(sums.weight)
+  # Two layers, each adding its weight times a number that is about 1 where the shares are about even.
+  added = (objective - plain) / per_target
+  assert 0.8 < added < 2.5
+  assert np.max(np.abs(router - plain_router)) > 1e-3 * per_target
