@@ -17,8 +17,8 @@ from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.tokenizers import Tokenizer
 from t5x_lite.inference import Generator
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
+from t5x_lite.training import integrity, processes, warmstart
 from t5x_lite.training import loop as loop_lib
-from t5x_lite.training import processes, warmstart
 from t5x_lite.training.checkpoints import CheckpointConfig, Checkpointer
 from t5x_lite.training.console import Console
 from t5x_lite.training.job import Job, LoopConfig
@@ -156,9 +156,26 @@ def _initial_state(trainer: Trainer, seed: int, path: str | None, resize: bool, 
 
     return pretrained.restore_params(path, trainer.learner.module, abstract, fresh, resize=resize)
 
+  _check_same_model(pathlib.Path(path).expanduser(), trainer.learner.module)
   state, told = warmstart.warm_start(trainer, path, seed, restore)
   console.note(told)
   return state
+
+
+def _check_same_model(folder: pathlib.Path, module: Any) -> None:
+  """Raises UsageError where the configuration beside checkpoints of ours tells that they are of another model.
+
+  Arrays of the same shapes may be of a model that computes otherwise.
+  """
+  if not integrity.holds_checkpoints(folder):
+    return
+  from t5x_lite import model_dir, stored_models
+
+  try:
+    model_dir.config_of(folder)
+  except errors.UsageError:  # A checkpoint that was moved out of its folder: its arrays are all there is.
+    return
+  stored_models.open_model(folder, model=module)
 
 
 def _describe(

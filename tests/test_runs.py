@@ -301,6 +301,10 @@ def test_fine_tuning_starts_from_a_checkpoint(reference, tmp_path):
   assert sorted(losses(tmp_path)) == [13, 14, 15, 16]
   assert [row['learning_rate'] for row in rows(tmp_path)] == pytest.approx([1e-3] * 4)
   assert {row['task'] for row in rows(tmp_path, 'validation')} == {'embedded_summarize'}
+  overrides |= {'MODEL_DIR': f'{tmp_path}/other', 'T5Config.mlp_activations': "('silu',)"}  # arrays of the same shapes
+  done = run([*args, *(f'--gin.{name}={value}' for name, value in overrides.items())], code=2)
+  assert "mlp_activations is ('relu',) there and ('silu',) here" in done.stderr
+  assert not (tmp_path / 'other').exists()
 
 
 @pytest.mark.slow

@@ -90,6 +90,10 @@ class ModelConfig:
       )
     if not self.capacity_factor > 0.0:
       raise UsageError(f'{name}.capacity_factor is {self.capacity_factor}: expected more than 0')
+    positions = getattr(self, 'positions', None)
+    for kind, size in (('rotary', 'head_dim'), ('sinusoidal', 'emb_dim')):
+      if positions == kind and getattr(self, size) % 2:
+        raise UsageError(f'{name}.{size} is {getattr(self, size)}: expected an even number for {kind} positions')
     if not self.mlp_activations:
       raise UsageError(f'{name}.mlp_activations is empty: expected one activation, or two for a gated MLP')
     for each in self.mlp_activations:

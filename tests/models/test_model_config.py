@@ -29,6 +29,10 @@ CONFIGS = (BertConfig, GptConfig)
     ({'positions': 'rotery'}, "did you mean 'rotary'"),
     ({'heads': ('taging',)}, "did you mean 'tagging'"),
     ({'num_labels': 0}, 'num_labels is 0: expected at least 1'),
+    ({'positions': 'rotary', 'head_dim': 33}, 'head_dim is 33: expected an even number for rotary'),
+    ({'positions': 'sinusoidal', 'emb_dim': 127}, 'emb_dim is 127: expected an even number for sinusoidal'),
+    ({'num_experts': 2, 'experts_per_token': 3}, 'experts_per_token is 3: expected at most num_experts, 2'),
+    ({'num_experts': 2, 'capacity_factor': 0.0}, 'capacity_factor is 0.0: expected more than 0'),
   ],
   ids=str,
 )
