@@ -130,7 +130,7 @@ def check_batch(global_batch: int, mesh: Mesh, rules: Rules, *, num_microbatches
   step = ways * num_microbatches
   if global_batch % step == 0 and global_batch > 0:
     return
-  over = ' * '.join(f'{axis}={mesh.shape[axis]}' for axis in mesh_axes) or 'one device'
+  over = ' * '.join(f'{axis}={mesh.shape[axis]}' for axis in mesh_axes if mesh.shape[axis] > 1) or 'one device'
   over = f'{num_microbatches} microbatches on {over}' if num_microbatches > 1 else over
   below = global_batch // step * step
   fits = f'{below} or {below + step}' if below else f'{step}'
