@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+import jax
 
 from t5x_lite.core import errors
 from t5x_lite.data.features import FeatureConverter
@@ -35,6 +38,25 @@ def check(module: Any, converter: FeatureConverter) -> None:
     raise errors.UsageError(
       f'model {model} has the heads {", ".join(heads)}: the objective of its features is learned by '
       f'{"mlm" if model == "Bert" else "lm"}, expected it among them'
+    )
+
+
+def check_length(module: Any, spec: Mapping[str, jax.ShapeDtypeStruct]) -> None:
+  """Raises UsageError where an example as long as a row has positions that a model of the library has no vectors for.
+
+  Args:
+    module: the model.
+    spec: shapes of its batches.
+  """
+  if _ours(module, _FEATURES) is None or getattr(module.config, 'positions', None) != 'learned':
+    return
+  config = module.config
+  most = config.max_length - getattr(config, 'first_position', 0)
+  longest = max(leaf.shape[1] for leaf in spec.values())
+  if longest > most:
+    raise errors.UsageError(
+      f'rows of {longest} tokens, but {type(module).__name__} has positions for {most}: expected at most {most} in '
+      'TASK_FEATURE_LENGTHS, or a larger max_length'
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -21,7 +20,6 @@ from t5x_lite.cli.record import CONFIG_FILE
 from t5x_lite.cli.resolve import Configuration
 from t5x_lite.cli.statements import Binding, Macro
 from t5x_lite.core import axes, errors, tree
-from t5x_lite.data.tokenizers import Tokenizer
 from t5x_lite.interop import loading
 from t5x_lite.interop.loading import Fresh, Report
 from t5x_lite.interop.names import LAYER, Entry
@@ -67,7 +65,8 @@ def from_gin(files: Sequence[str], macro: str) -> Any:
     raise errors.UsageError(f'{", ".join(map(str, files))}: no {macro}, which would say what the model is')
   given = [name for name in inspect.signature(runs.infer).parameters if name != parameter]
   call, _ = configuration.resolve(names.resolve('runs.infer', 'runs.infer'), given)
-  return calls.build(call.arguments[parameter], names.load)
+  made = call.arguments[parameter]
+  return None if made is None else calls.build(made, names.load)
 
 
 def load_params(
@@ -181,19 +180,16 @@ def _of_layer(name: str, layer: int) -> str:
   return '/'.join(f'{part}_{layer}' if part == 'layers' else part for part in name.split('/'))
 
 
-def write(folder: pathlib.Path, target: pathlib.Path, module: Any, params: Any, tokenizer: Tokenizer | None) -> None:
+def write(folder: pathlib.Path, module: Any, params: Any, *, with_vocabulary: bool) -> None:
   """Writes a MODEL_DIR of parameters alone, as step 0: what `infer` reads and a run can start from.
 
   Args:
     folder: where, an empty folder.
-    target: what it will be called when it is whole: config.gin names the tokenizer's files there.
     module: the model.
     params: its parameters.
-    tokenizer: its vocabulary.
+    with_vocabulary: whether the tokenizer's files will lie there, too.
   """
-  if tokenizer is not None:
-    tokenizer.save(folder)
-  (folder / CONFIG_FILE).write_text(gin_text(module, target if tokenizer is not None else None), encoding='utf-8')
+  (folder / CONFIG_FILE).write_text(gin_text(module, with_vocabulary=with_vocabulary), encoding='utf-8')
   checkpointer = checkpoints.Checkpointer(folder)
   try:
     state = {'params': params, 'step': jnp.zeros((), jnp.int32)}
@@ -202,8 +198,8 @@ def write(folder: pathlib.Path, target: pathlib.Path, module: Any, params: Any, 
     checkpointer.close()
 
 
-def gin_text(module: Any, vocabulary: str | os.PathLike[str] | None) -> str:
-  """The config.gin that makes a module, and its tokenizer of the files in a directory."""
+def gin_text(module: Any, *, with_vocabulary: bool) -> str:
+  """The config.gin that makes a module, and its tokenizer of the files beside it, wherever the folder is moved."""
   names = registry.Registry()
 
   def short(target: Callable[..., Any]) -> str:
@@ -215,8 +211,10 @@ def gin_text(module: Any, vocabulary: str | os.PathLike[str] | None) -> str:
   lines = [f'# Written by t5x_lite {t5x_lite.__version__}: a model without the run that made it.', '']
   lines += [f'{MODEL} = @{model}()', f'TASK_FEATURE_LENGTHS = {_LENGTHS!r}']
   lines += [f'{name} = {value!r}' for name, value in macros.items()]
-  if vocabulary is not None:
-    lines += [f'{VOCABULARY} = @load_tokenizer()', '', f'load_tokenizer.directory = {os.fspath(vocabulary)!r}']
+  if with_vocabulary:
+    lines += [f'{VOCABULARY} = @load_tokenizer()', '', f'load_tokenizer.directory = %{ginfiles.FOLDER}']
+  else:
+    lines += [f'{VOCABULARY} = None  # none was saved with it']
   features = families.features_of(module)
   if features is not None:
     lines += ['', f'FEATURES = @{features}()', 'DatasetConfig.features = %FEATURES']

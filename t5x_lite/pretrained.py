@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import logging
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,18 +14,15 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from t5x_lite import model_dir, stored_models
+from t5x_lite import model_dir, saved_config, stored_models
 from t5x_lite.core import errors
 from t5x_lite.data.tokenizers import Tokenizer
-from t5x_lite.interop import export, families, hf_call
+from t5x_lite.interop import export, families, folders, hf_call
 from t5x_lite.interop.loading import Fresh, Report
 from t5x_lite.partitioning import sharding
 from t5x_lite.partitioning.rules import STANDARD_RULES
 
 FORMATS = ('hf', 't5x_lite')
-# Of a config.json that was read, what says how it was stored and not what it holds.
-_NOT_KEPT = ('torch_dtype', 'transformers_version', '_name_or_path', 'quantization_config', 'auto_map')
-_TOKEN_IDS = ('bos_token_id', 'eos_token_id', 'pad_token_id', 'decoder_start_token_id')
 _log = logging.getLogger(__name__)
 
 
@@ -67,9 +63,9 @@ class Pretrained:
       `seq_relationship_logits`, `start_logits`, `end_logits`, `mems`, `loss`: those that the model has.
 
     Raises:
-      UsageError: an argument that this model does not take, or one that is missing.
+      UsageError: an argument that this model does not take, of another shape or out of range, or one that is missing.
     """
-    inputs, targets = hf_call.split_arguments(self.module, arguments)
+    inputs, targets = hf_call.split_arguments(self.module, arguments, self.config)
     batch = hf_call.batch_of(self.module, self.config, inputs, targets)
     mems = np.swapaxes(inputs['mems'], 1, 2) if 'mems' in inputs else None
     choices = inputs['input_ids'].shape[1] if inputs['input_ids'].ndim == 3 else None
@@ -94,7 +90,7 @@ class Pretrained:
       directory: must not be there, or be empty. It is there only when it is whole.
       format: 'hf' (safetensors, config.json, generation_config.json, the tokenizer's files), or 't5x_lite' (config.gin
         and a checkpoint of step 0, which `load_pretrained`, `infer` and `INITIAL_CHECKPOINT_PATH` take).
-      overwrite: whether what is there may be replaced.
+      overwrite: whether what is there may be replaced, if it looks like a model.
       max_shard_size: with 'hf', bytes of a file at most.
 
     Raises:
@@ -103,56 +99,21 @@ class Pretrained:
     if format not in FORMATS:
       raise errors.unknown('format', format, FORMATS)
     export.parse_size(max_shard_size)
-    config = self._config_to_save() if format == 'hf' else {}
-    with export.new_folder(directory, overwrite=overwrite) as folder:
-      if format == 't5x_lite':
-        target = pathlib.Path(directory).expanduser().absolute()
-        model_dir.write(folder, target, self.module, self.params, self.tokenizer)
-        return
-      table = families.family_of_module(self.module).table(self.module)
-      specs = export.their_specs(table, self.params)
-      export.write_weights(folder, specs, export.export(table, self.params), max_shard_size=max_shard_size)
-      export.write_json(folder / families.CONFIG_FILE, config)
-      if 'lm' in self.module.config.heads:
-        generation = self._stored.generation or {name: config[name] for name in _TOKEN_IDS if name in config}
-        export.write_json(folder / stored_models.GENERATION_FILE, generation)
+    to_hf = format == 'hf'
+    config = (saved_config.exported if to_hf else saved_config.described)(self.module, self._stored, self.tokenizer)
+    with folders.new_folder(directory, overwrite=overwrite, source=self._stored.origin) as folder:
+      if to_hf:
+        table = families.family_of_module(self.module).table(self.module)
+        specs = export.their_specs(table, self.params)
+        export.write_weights(folder, specs, export.export(table, self.params), max_shard_size=max_shard_size)
+      else:
+        model_dir.write(folder, self.module, self.params, with_vocabulary=self.tokenizer is not None)
+      generation = saved_config.generation(self.module, self._stored, config)
+      for name, content in ((families.CONFIG_FILE, config), (stored_models.GENERATION_FILE, generation)):
+        if content:
+          export.write_json(folder / name, content)
       if self.tokenizer is not None:
         self.tokenizer.save(folder)
-
-  def _config_to_save(self) -> dict[str, Any]:
-    """The config.json of the module as it is now, with what else the one that was read says."""
-    family = families.family_of_module(self.module)
-    own = family.config_to_hf(self.module)
-    if hasattr(family, 'variant'):
-      own = family.variant(own, self.config.get('model_type'))
-    kept = {name: value for name, value in self.config.items() if name not in _NOT_KEPT}
-    said = {name: value for name, value in kept.items() if name in _TOKEN_IDS}
-    if self._stored.exported and self.tokenizer is not None:
-      said = _token_ids(self.module, self.tokenizer, own)
-    if len(kept.get('id2label') or ()) == len(own.get('id2label') or ()):  # the names of the labels, if not changed
-      said |= {name: kept[name] for name in ('id2label', 'label2id') if name in kept}
-    return {**kept, **own, **said, 'dtype': 'float32'}
-
-
-def _token_ids(module: Any, tokenizer: Tokenizer, config: Mapping[str, Any]) -> dict[str, int]:
-  """What a config.json says of the special tokens of a vocabulary.
-
-  Raises:
-    UsageError: the model is a RoBERTa, which finds its positions by the id of padding, and the vocabulary has another.
-  """
-  first = getattr(module.config, 'first_position', 0)
-  if first and tokenizer.pad_id != first - 1:
-    raise errors.UsageError(
-      f'positions start at row {first} of their table, and padding is id {tokenizer.pad_id}: transformers expects the '
-      f'row after that id, so train with BertConfig.first_position = {tokenizer.pad_id + 1} to export'
-    )
-  said = {'eos_token_id': tokenizer.eos_id, 'pad_token_id': tokenizer.pad_id}
-  if 'bos_token_id' in config:
-    try:
-      said['bos_token_id'] = tokenizer.bos_id
-    except errors.UsageError:  # as GPT-2 has it, which begins with the end of text
-      said['bos_token_id'] = tokenizer.eos_id
-  return said
 
 
 def _outputs(
@@ -201,11 +162,7 @@ def load_pretrained(
   """
   stored = stored_models.open_model(source, model=model, revision=revision)
   config = stored.module.config
-  known = [field.name for field in dataclasses.fields(config)]
-  for name in changes:
-    if name not in known:
-      raise errors.unknown(f'field of {type(config).__name__}', name, known)
-  module = type(stored.module)(dataclasses.replace(config, **changes))
+  module = type(stored.module)(dataclasses.replace(config, **_checked(changes, config)))
   stored_models.check_same(stored, module)
   abstract = _placed(module, mesh)
   fresh = stored_models.fresh_params(module, abstract, seed)
@@ -213,6 +170,27 @@ def load_pretrained(
   for line in report.lines():
     _log.warning('%s: %s', stored.origin, line)
   return Pretrained(module, params, stored, report, mesh)
+
+
+def _checked(changes: Mapping[str, Any], config: Any) -> dict[str, Any]:
+  """Changes to the fields of a configuration; one head may stand without its tuple, and lists are tuples.
+
+  Raises:
+    UsageError: a field that there is not, or heads that are none.
+  """
+  known = [field.name for field in dataclasses.fields(config)]
+  for name in changes:
+    if name not in known:
+      raise errors.unknown(f'field of {type(config).__name__}', name, known)
+  checked = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
+  if 'heads' in checked:
+    heads = (checked['heads'],) if isinstance(checked['heads'], str) else checked['heads']
+    if not isinstance(heads, tuple) or not all(isinstance(head, str) for head in heads):
+      raise errors.UsageError(f'heads is {heads!r}: expected names of heads, such as ("classification",)')
+    if len(set(heads)) < len(heads):
+      raise errors.UsageError(f'heads is {heads!r}: expected each of them once')
+    checked['heads'] = heads
+  return checked
 
 
 def _placed(module: nn.Module, mesh: Mesh | None) -> Any:

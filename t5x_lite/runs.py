@@ -97,6 +97,7 @@ def train(
   evaluation.check_values(eval_steps, num_samples)
   model_dir = run_folder.locate(model_dir)
   spec = features.batch_spec(dataset.features, dataset.task_feature_lengths, dataset.batch_size)
+  families.check_length(learner.module, spec)
   trainer = Trainer(learner, make_mesh(mesh), spec)
   flops = learner.module.flops_per_step(spec)
   console = Console()
@@ -218,7 +219,7 @@ def _summary(trainer: Trainer, flops: float) -> str:
 def infer(
   *,
   module: Any,
-  tokenizer: Tokenizer,
+  tokenizer: Tokenizer | None,
   task_feature_lengths: Mapping[str, int],
   checkpoint: str,
   input: str,
@@ -232,7 +233,7 @@ def infer(
 
   Args:
     module: the model.
-    tokenizer: its vocabulary.
+    tokenizer: its vocabulary; None is refused, by the name of the checkpoint.
     task_feature_lengths: `inputs` are cut to that many tokens.
     checkpoint: a run's folder, or the folder of one step.
     input: path of a text file, one input a line, or `-` for standard input.
@@ -247,7 +248,12 @@ def infer(
   """
   if input_format not in _INPUT_FORMATS:
     raise errors.unknown('input_format', input_format, _INPUT_FORMATS)
-  families.check_writes(module)
+  try:
+    families.check_writes(module)
+  except errors.UsageError as error:
+    raise errors.UsageError(f'{checkpoint}: {error}') from error
+  if tokenizer is None:
+    raise errors.UsageError(f'{checkpoint} was saved without a vocabulary: expected a gin file that sets VOCABULARY')
   length = task_feature_lengths['targets'] if max_decode_length is None else max_decode_length
   if length < 1:
     raise errors.UsageError(f'max_decode_length={length}: expected at least 1')
@@ -292,9 +298,9 @@ def convert(
     max_shard_size: with 'hf', size of a file at most.
   """
   from t5x_lite import pretrained
-  from t5x_lite.interop import export
+  from t5x_lite.interop import folders
 
-  export.check_target(target, overwrite=overwrite)
+  folders.check_target(target, overwrite=overwrite, source=source)
   changes = {} if vocab_size is None else {'vocab_size': vocab_size}
   model = pretrained.load_pretrained(source, revision=revision, scan_layers=scan_layers, **changes)
   model.save(target, to, overwrite=overwrite, max_shard_size=max_shard_size)

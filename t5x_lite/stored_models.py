@@ -80,10 +80,14 @@ def open_model(
     revision: on the hub.
 
   Raises:
-    UsageError: nothing there that we can read.
+    UsageError: nothing there that we can read, or a revision of what is not on the hub.
   """
+  if not isinstance(source, str | os.PathLike):
+    raise errors.UsageError(f'source is {source!r}: expected a directory, or a name on the hub')
   given = model_dir.from_gin([model], model_dir.MODEL) if isinstance(model, str) else model
   path = pathlib.Path(source).expanduser().absolute()
+  if revision is not None and os.fspath(source) and path.exists():
+    raise errors.UsageError(f'revision is {revision!r}, which is for names on the hub: {path} is on this machine')
   if path.is_file() and _is_t5x(path):
     return _open_t5x(path, given)
   path = hub.locate(source, revision=revision)
@@ -142,8 +146,10 @@ def _any_batch() -> dict[str, np.ndarray]:
 
 
 def _open_model_dir(path: pathlib.Path) -> StoredModel:
-  config_file = str(model_dir.config_of(path))
-  module = model_dir.from_gin([config_file], model_dir.MODEL)
+  gin_file = model_dir.config_of(path)
+  module = model_dir.from_gin([str(gin_file)], model_dir.MODEL)
+  # That of a run lies alone.
+  config = _read_config(gin_file.parent, module) if (gin_file.parent / families.CONFIG_FILE).is_file() else None
 
   def read(module: nn.Module, abstract: Any, *, fresh: Fresh | None, resize: bool) -> tuple[Any, Report]:
     entries = model_dir.own_table(abstract_params(module))
@@ -152,11 +158,27 @@ def _open_model_dir(path: pathlib.Path) -> StoredModel:
   return StoredModel(
     origin=str(path),
     module=module,
-    config=_exported_config(module),
+    config=_exported_config(module) if config is None else config,
     read=read,
-    open_tokenizer=functools.partial(model_dir.from_gin, [config_file], model_dir.VOCABULARY),
-    exported=True,
+    open_tokenizer=functools.partial(model_dir.from_gin, [str(gin_file)], model_dir.VOCABULARY),
+    generation=_read_generation(gin_file.parent),
+    exported=config is None,
   )
+
+
+def _read_config(folder: pathlib.Path, module: nn.Module) -> dict[str, Any]:
+  """The config.json beside a config.gin. Raises UsageError where it cannot be the module's."""
+  config = families.read_config(folder)
+  family = families.family_of(config, str(folder))
+  try:
+    theirs = type(family.module_from_hf(config))
+  except errors.UsageError as error:
+    raise errors.UsageError(f'{folder}: {error}') from error
+  if theirs is not type(module):
+    raise errors.UsageError(
+      f'{folder}: {families.CONFIG_FILE} is of a {theirs.__name__}, and config.gin of a {type(module).__name__}'
+    )
+  return config
 
 
 def _exported_config(module: nn.Module) -> dict[str, Any]:
@@ -233,6 +255,7 @@ def _open_tokenizer(path: pathlib.Path) -> Tokenizer | None:
 
 def _read_generation(path: pathlib.Path) -> Mapping[str, Any] | None:
   try:
-    return json.loads((path / GENERATION_FILE).read_text(encoding='utf-8'))
+    read = json.loads((path / GENERATION_FILE).read_text(encoding='utf-8'))
   except (OSError, ValueError):  # Only handed on, never needed here.
     return None
+  return read if isinstance(read, dict) else None

@@ -72,7 +72,7 @@ def test_extras_are_those_that_the_readme_offers():
 
 
 def test_ci_runs_the_test_command_of_the_readme():
-  command = "pip install '.[test]' && python -m pytest -m 'not slow'"
+  command = "pip install '.[test]' && python -m pytest -n 2 -m 'not slow'"
   assert (ROOT / 'README.md').read_text().count(f'\n{command}\n') == 1
   assert f'\n  {command}\n' in (ROOT / '.ci' / 'run').read_text()
   assert os.access(ROOT / '.ci' / 'run', os.X_OK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import types
 
 import jax
@@ -209,3 +210,18 @@ def test_only_an_encoder_decoder_writes_an_output():
   for module in (Gpt(GptConfig()), Bert(BertConfig()), Xlnet(XlnetConfig())):
     with pytest.raises(errors.UsageError, match='writes no output for an input'):
       families.check_writes(module)
+
+
+@pytest.mark.parametrize(
+  ('module', 'side', 'most'),
+  [(Gpt(GptConfig(max_length=12)), 'decoder', 12), (Bert(BertConfig(max_length=12, first_position=2)), 'encoder', 10)],
+)
+def test_rows_longer_than_the_positions_of_a_model_are_refused(module, side, most):
+  def spec(length):
+    return {f'{side}_input_tokens': jax.ShapeDtypeStruct((2, length), np.int32)}
+
+  families.check_length(module, spec(most))
+  with pytest.raises(errors.UsageError, match=f'rows of {most + 1} tokens, but .* has positions for {most}'):
+    families.check_length(module, spec(most + 1))
+  rotary = module.clone(config=dataclasses.replace(module.config, positions='rotary'))
+  families.check_length(rotary, spec(most + 1))

@@ -11,10 +11,12 @@ from collections.abc import Iterator, Sequence
 import gin.config_parser
 
 import t5x_lite
-from t5x_lite.cli.statements import Binding, Import, Macro, Reference
+from t5x_lite.cli.statements import Binding, Import, Macro, Reference, parts
 from t5x_lite.core import errors
 
 Statement = Binding | Import
+
+FOLDER = 'CONFIG_DIR'  # In a file that does not define it, this macro stands for the folder of the file.
 
 _NAME = re.compile(r'[A-Za-z_]\w*([/.][A-Za-z_]\w*)*')
 _GIN_SYNTAX = tuple('[({\'"@%')  # A flag's value that starts so is gin, never a bare string.
@@ -68,7 +70,11 @@ class GinFiles:
       text = path.read_text(encoding='utf-8')
     except (OSError, UnicodeDecodeError) as error:
       raise errors.UsageError(f'{origin}: cannot read {str(path)!r}: {error}') from error
-    for statement in _parse(text, self._display(path)):
+    statements = list(_parse(text, self._display(path)))
+    bindings = [statement for statement in statements if isinstance(statement, Binding)]
+    if any(part == Macro(FOLDER) for binding in bindings for part in parts(binding.value)):
+      yield Binding('', '', FOLDER, str(path.parent.absolute()), self._display(path))
+    for statement in statements:
       if isinstance(statement, _Include):
         yield from self._read(statement.name, (*outer, path.resolve()), statement.origin)
       else:

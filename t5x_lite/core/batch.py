@@ -20,6 +20,8 @@ What only some decoders read:
     decoder_target_mapping [B, P, L], 1 at the position that each of P predictions is for (XLNet, as in Hugging Face)
     decoder_order          place of a position in XLNet's factorisation order: 0 is context, which all see and which
                            sees context alone; 1, 2, ... see smaller places, and in the content stream themselves
+    decoder_pool_position  [B], the position that stands for its row in heads that read one vector of it (GPT, XLNet);
+                           the last that is not padding where there is no such key
 
 Masks are made of segment ids, never of token ids: RoBERTa's padding is id 1, and T5's decoder starts with the padding
 id.
@@ -48,6 +50,7 @@ PREFIX = 'prefix'
 ORDER = 'order'
 PERM_MASK = 'perm_mask'
 TARGET_MAPPING = 'target_mapping'
+POOL_POSITION = 'pool_position'
 
 
 def key(side: str, name: str) -> str:

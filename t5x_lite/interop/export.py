@@ -1,18 +1,13 @@
-"""Parameters as the files of a Hugging Face directory: written tensor by tensor, and into a folder that is whole or not
-there."""
+"""Parameters as the files of a Hugging Face directory, written tensor by tensor."""
 
 from __future__ import annotations
 
 import collections
-import contextlib
 import json
 import math
-import os
 import pathlib
 import re
-import shutil
 import struct
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -158,57 +153,3 @@ def _write_file(
 def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
   """Writes an object as transformers does: two spaces, sorted, a line feed at the end."""
   path.write_text(json.dumps(value, indent=2, sort_keys=True) + '\n', encoding='utf-8')
-
-
-def check_target(target: str | os.PathLike[str], *, overwrite: bool = False) -> pathlib.Path:
-  """The absolute path of a folder to be written. Raises UsageError where it is there and may not be replaced."""
-  path = pathlib.Path(target).expanduser().absolute()
-  if path.exists() and not path.is_dir():
-    raise UsageError(f'{path} is a file: expected a new folder')
-  if path.is_dir() and any(path.iterdir()) and not overwrite:
-    raise UsageError(f'{path} is there and not empty: choose another folder, or ask for it to be overwritten')
-  return path
-
-
-@contextlib.contextmanager
-def new_folder(target: str | os.PathLike[str], *, overwrite: bool = False) -> Iterator[pathlib.Path]:
-  """A temporary folder beside `target` that becomes `target` when the block ends well, and goes when it does not.
-
-  Args:
-    target: must not be there, or be empty.
-    overwrite: whether what is there may be replaced.
-
-  Raises:
-    UsageError: it is there, or cannot be written.
-  """
-  temporary = None
-  try:
-    target = check_target(target, overwrite=overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f'.{target.name}.', suffix='.tmp', dir=target.parent))
-    temporary.chmod(0o777 & ~_umask())
-    yield temporary
-    _replace(temporary, target)
-  except OSError as error:
-    raise UsageError(f'cannot write {target}: {error.strerror or error}') from error
-  finally:
-    if temporary is not None:
-      shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _replace(new: pathlib.Path, target: pathlib.Path) -> None:
-  """Renames `new` to `target`; what is there goes only when it has been replaced."""
-  if not target.exists():
-    new.rename(target)
-    return
-  old = new.with_name(f'{new.name}.old')
-  target.rename(old)
-  new.rename(target)
-  shutil.rmtree(old, ignore_errors=True)
-
-
-def _umask() -> int:
-  """The process's mask for new files, which can only be read by setting it."""
-  mask = os.umask(0)
-  os.umask(mask)
-  return mask

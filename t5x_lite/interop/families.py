@@ -32,6 +32,7 @@ class Family(Protocol):
 
   MODEL_TYPES: tuple[str, ...]
   ARCHITECTURES: dict[str, tuple[str, ...]]
+  DROPOUT_FIELDS: tuple[str, ...]  # rates of a config.json that the module does not have apart
 
   def module_from_hf(
     self, config: Mapping[str, Any], *, heads: tuple[str, ...] | None = None, num_labels: int | None = None

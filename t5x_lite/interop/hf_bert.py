@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5x_lite.core import errors
-from t5x_lite.interop import hf_config
+from t5x_lite.interop import hf_config, hf_fields
 from t5x_lite.interop.layouts import TRANSPOSED
 from t5x_lite.interop.names import Entry, Table, prefixed, with_endings
 from t5x_lite.models.bert import Bert, BertConfig
@@ -51,9 +51,10 @@ _DEFAULTS: dict[str, Any] = {
   'type_vocab_size': 2,
   'initializer_range': 0.02,
   'layer_norm_eps': 1e-12,
-  'pad_token_id': 0,
 }
 _ROBERTA_DEFAULTS = {'vocab_size': 50265, 'pad_token_id': 1}
+# Rates of dropout that are ours only as far as they are `hidden_dropout_prob`.
+DROPOUT_FIELDS = ('attention_probs_dropout_prob', 'classifier_dropout')
 _EXPECTED = {'position_embedding_type': 'absolute', 'is_decoder': False, 'add_cross_attention': False}
 
 
@@ -74,7 +75,9 @@ def module_from_hf(
   """
   model_type = 'roberta' if config.get('model_type') == 'roberta' else 'bert'
   roberta, name = model_type == 'roberta', _NAMES[model_type]
-  known = {**_DEFAULTS, **(_ROBERTA_DEFAULTS if roberta else {}), **config}
+  # RoBERTa's positions go on from the id of padding, which therefore cannot be null there.
+  defaults = {**_DEFAULTS, **_ROBERTA_DEFAULTS} if roberta else {**_DEFAULTS, 'pad_token_id': None}
+  known = hf_fields.known_fields(config, defaults)
   own_heads = hf_config.heads(name, config, _CLASSES[model_type], ('pooler',))
   heads = own_heads if heads is None else tuple(heads)
   hf_config.check_values(f'a {name}', config, _EXPECTED)
@@ -98,7 +101,7 @@ def module_from_hf(
       dropout_rate=float(known['hidden_dropout_prob']),
       num_layers=known['num_hidden_layers'],
       max_length=known['max_position_embeddings'],
-      # RoBERTa's positions go on from its padding id, whose row stands for padding.
+      # The row of the padding id stands for padding.
       first_position=known['pad_token_id'] + 1 if roberta else 0,
       num_token_types=known['type_vocab_size'],
       norm_epsilon=float(known['layer_norm_eps']),
@@ -115,7 +118,7 @@ def config_to_hf(module: Bert) -> dict[str, Any]:
   """
   config, model_type = module.config, _model_type(module)
   name, roberta = _NAMES[model_type], model_type == 'roberta'
-  hf_config.check_exportable(f'a {name}', config, {'attention_window': None})
+  hf_config.check_exportable(f'a {name}', config, {'positions': 'learned'})
   their_activation = hf_config.their_activation(config)
   if roberta and 'mlm' in config.heads and their_activation != 'gelu':
     raise errors.UsageError(
@@ -133,6 +136,7 @@ def config_to_hf(module: Bert) -> dict[str, Any]:
     'hidden_act': their_activation,
     'hidden_dropout_prob': config.dropout_rate,
     'attention_probs_dropout_prob': config.dropout_rate,
+    'classifier_dropout': None,
     'max_position_embeddings': config.max_length,
     'type_vocab_size': config.num_token_types,
     'initializer_range': config.initializer_range,

@@ -13,10 +13,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from t5x_lite.core.batch import DECODER, ENCODER, INPUT_TOKENS, POSITIONS, SEGMENT_IDS, TOKEN_TYPE_IDS, key
+from t5x_lite.core.batch import (
+  DECODER,
+  ENCODER,
+  INPUT_TOKENS,
+  POOL_POSITION,
+  POSITIONS,
+  SEGMENT_IDS,
+  TOKEN_TYPE_IDS,
+  key,
+)
 from t5x_lite.core.errors import UsageError, unknown
-
-IGNORED = -100  # the label that no loss counts
+from t5x_lite.interop import call_checks
+from t5x_lite.interop.call_checks import IGNORED
 
 _SIDES = {'T5': (ENCODER, DECODER), 'Bert': (ENCODER,), 'Gpt': (DECODER,), 'Xlnet': (DECODER,)}
 _INPUTS = {
@@ -25,7 +34,6 @@ _INPUTS = {
   'Gpt': ('input_ids', 'attention_mask', 'position_ids'),
   'Xlnet': ('input_ids', 'attention_mask', 'token_type_ids', 'perm_mask', 'target_mapping', 'mems'),
 }
-_TARGETS = ('labels', 'next_sentence_label', 'start_positions', 'end_positions')
 # Of heads with one output: ours, which is `logits` there.
 _SINGLE = {
   'lm': 'lm_logits',
@@ -39,36 +47,38 @@ _SINGLE = {
 _SHARED = ('last_hidden_state', 'encoder_last_hidden_state', 'pooler_output')
 
 
-def split_arguments(module: Any, arguments: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-  """What a call passes, as `(inputs, targets)` in NumPy; None is as if not passed.
+def split_arguments(
+  module: Any, arguments: Mapping[str, Any], config: Mapping[str, Any] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+  """What a call passes, as `(inputs, targets)` in NumPy, int32 or float32; None is as if not passed.
+
+  Args:
+    module: ours.
+    arguments: by the names of transformers.
+    config: theirs, for the kind of classification; None: it says nothing of it.
 
   Raises:
-    UsageError: an argument that this family does not have, or that fits no other.
+    UsageError: an argument that this family does not have, whose shape, dtype or range is not what the model reads, or
+      a target that no head has.
   """
   family = type(module).__name__
   if family not in _INPUTS:
     raise UsageError(f'{family} has no counterpart in Hugging Face, whose arguments it could be called with')
-  known = (*_INPUTS[family], *_TARGETS)
+  known = (*_INPUTS[family], *call_checks.TARGETS)
+  if not getattr(module.config, 'num_decoder_layers', 1):
+    known = tuple(name for name in known if not name.startswith('decoder_'))
   given = {name: value for name, value in arguments.items() if value is not None}
   for name in given:
     if name not in known:
       raise unknown(f'argument of {family}', name, known)
   if 'input_ids' not in given:
     raise UsageError('input_ids is missing')
-  arrays = {name: _as_numpy(value) for name, value in given.items()}
-  shape = arrays['input_ids'].shape
-  if len(shape) not in (2, 3):
-    raise UsageError(f'input_ids is {list(shape)}: expected [batch, length], or [batch, choices, length]')
-  for name in ('attention_mask', 'token_type_ids', 'position_ids'):
-    if name in arrays and arrays[name].shape[-1] != shape[-1]:
-      raise UsageError(f'{name} is {list(arrays[name].shape)}, and input_ids {list(shape)}')
-  inputs = {name: value for name, value in arrays.items() if name not in _TARGETS}
-  return inputs, {name: value for name, value in arrays.items() if name in _TARGETS}
-
-
-def _as_numpy(value: Any) -> np.ndarray:
-  array = np.asarray(value)
-  return array.astype(np.float32 if np.issubdtype(array.dtype, np.floating) else np.int32)
+  arrays = {name: call_checks.as_array(name, value) for name, value in given.items()}
+  call_checks.check_inputs(module, arrays)
+  call_checks.check_targets(module, config or {}, arrays)
+  cast = {name: value.astype(np.float32 if value.dtype.kind == 'f' else np.int32) for name, value in arrays.items()}
+  inputs = {name: value for name, value in cast.items() if name not in call_checks.TARGETS}
+  return inputs, {name: value for name, value in cast.items() if name in call_checks.TARGETS}
 
 
 def batch_of(
@@ -102,7 +112,26 @@ def batch_of(
   for name in ('perm_mask', 'target_mapping'):
     if name in inputs:
       batch[key(sides[0], name)] = inputs[name]
+  if sides == (DECODER,) and {'classification', 'multiple_choice'} & set(module.config.heads):
+    batch[key(DECODER, POOL_POSITION)] = _pool_position(module, config, inputs)
   return batch
+
+
+def _pool_position(module: Any, config: Mapping[str, Any], inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+  """The position that a classifier reads of every row, int32 `[B]`; no attention mask changes it."""
+  tokens = inputs['input_ids']
+  rows, length = tokens.shape
+  pad = config.get('pad_token_id')
+  if type(module).__name__ == 'Xlnet':  # the last, be it padding: XLNet is padded on the left
+    last = inputs['target_mapping'].shape[1] if 'target_mapping' in inputs else length
+    return np.full(rows, last - 1, np.int32)
+  if pad is None:
+    if rows > 1:
+      raise UsageError(
+        f'input_ids has {rows} rows: expected one, or a pad_token_id in config.json, by which to find their ends'
+      )
+    return np.full(rows, length - 1, np.int32)
+  return np.max(np.where(tokens != pad, np.arange(length), 0), axis=1).astype(np.int32)
 
 
 def _flattened(name: str, value: np.ndarray) -> np.ndarray:
@@ -161,17 +190,16 @@ def named_outputs(module: Any, outputs: Mapping[str, jax.Array], choices: int | 
     choices: rows that belong to one question of multiple choice.
   """
   named = {name: outputs[name] for name in _SHARED if name in outputs}
-  heads = getattr(module.config, 'heads', ('lm',))
-  if {'mlm', 'nsp'} <= set(heads):
+  heads = module.config.heads
+  head = call_checks.labelled_head(heads)
+  if call_checks.is_pretraining(heads):
     named['prediction_logits'] = outputs['lm_logits']
     named['seq_relationship_logits'] = outputs['nsp_logits']
-  else:
-    for head in heads:
-      if head in _SINGLE and 'logits' not in named:
-        named['logits'] = outputs[_SINGLE[head]]
+  elif head is not None:
+    named['logits'] = outputs[_SINGLE[head]]
   if 'span' in heads:
     named['start_logits'], named['end_logits'] = outputs['span_logits'][..., 0], outputs['span_logits'][..., 1]
-  if 'multiple_choice' in heads and choices is not None:
+  if head == 'multiple_choice' and choices is not None:
     named['logits'] = named['logits'].reshape(-1, choices)
   if 'mems' in outputs:
     # Theirs are a tuple over layers of [length, batch, D].
@@ -185,21 +213,19 @@ def named_outputs(module: Any, outputs: Mapping[str, jax.Array], choices: int | 
 def loss_of(
   module: Any, config: Mapping[str, Any], named: Mapping[str, jax.Array], targets: Mapping[str, jax.Array]
 ) -> jax.Array | None:
-  """The loss for the targets, a float32 scalar; None where they are not those of the module's heads. Traceable."""
-  heads = getattr(module.config, 'heads', ('lm',))
-  if 'span' in heads and {'start_positions', 'end_positions'} <= targets.keys():
+  """The loss for the targets, a float32 scalar; None where there are none. Traceable."""
+  if 'start_positions' in targets:
     return _span_loss(named, targets)
-  if {'mlm', 'nsp'} <= set(heads):
-    if {'labels', 'next_sentence_label'} <= targets.keys():
-      masked = cross_entropy(named['prediction_logits'], targets['labels'])
-      return masked + cross_entropy(named['seq_relationship_logits'], targets['next_sentence_label'].reshape(-1))
+  if 'labels' not in targets:
     return None
-  if 'labels' not in targets or 'logits' not in named:
-    return None
-  logits, labels = named['logits'], targets['labels']
-  if 'classification' in heads:
+  labels, head = targets['labels'], call_checks.labelled_head(module.config.heads)
+  if call_checks.is_pretraining(module.config.heads):
+    masked = cross_entropy(named['prediction_logits'], labels)
+    return masked + cross_entropy(named['seq_relationship_logits'], targets['next_sentence_label'].reshape(-1))
+  logits = named['logits']
+  if head == 'classification':
     return _classification_loss(logits, labels, config, module.config.num_labels)
-  if type(module).__name__ == 'Gpt' and 'lm' in heads:  # its labels are its inputs, not shifted
+  if type(module).__name__ == 'Gpt' and head == 'lm':  # its labels are its inputs, not shifted
     return cross_entropy(logits[:, :-1], labels[:, 1:])
   return cross_entropy(logits, labels)
 
@@ -225,10 +251,7 @@ def _span_loss(named: Mapping[str, jax.Array], targets: Mapping[str, jax.Array])
 
 
 def _classification_loss(logits: jax.Array, labels: jax.Array, config: Mapping[str, Any], num_labels: int) -> jax.Array:
-  problem = config.get('problem_type')
-  if problem is None:
-    whole = jnp.issubdtype(labels.dtype, jnp.integer)
-    problem = 'regression' if num_labels == 1 else 'single_label_classification' if whole else 'multi_label'
+  problem = call_checks.problem_type(config, num_labels, whole=jnp.issubdtype(labels.dtype, jnp.integer))
   if problem == 'regression':
     return jnp.mean(jnp.square(logits.reshape(-1) - labels.astype(jnp.float32).reshape(-1)))
   if problem == 'single_label_classification':

@@ -43,25 +43,26 @@ def check_values(model: str, config: Mapping[str, Any], expected: Mapping[str, A
       raise errors.UsageError(f'{name} is {config[name]!r}: {model} has {value!r} here')
 
 
-def check_exportable(model: str, config: ModelConfig, expected: Mapping[str, Any]) -> None:
+def check_exportable(model: str, config: ModelConfig, expected: Mapping[str, Any], *, free_heads: bool = False) -> None:
   """Raises UsageError where a model of ours is more than `model` is in transformers.
 
   Args:
     model: with its article, 'a BERT'.
     config: of our module.
-    expected: values of fields of this family.
+    expected: values of further fields of this family, or of a common field another one than most have.
+    free_heads: whether heads of attention may be of any size.
   """
-  plain = {
-    'num_kv_heads': config.num_heads,
-    'num_experts': 0,
-    'positions': 'learned',
-    'head_dim': config.emb_dim // config.num_heads,
-    **expected,
-  }
+  own = type(config).__name__
+  if not free_heads and config.num_heads * config.head_dim != config.emb_dim:
+    raise errors.UsageError(
+      f'{own}.head_dim is {config.head_dim}, of {config.num_heads} heads: {model} in transformers has heads of '
+      f'emb_dim / num_heads, {config.emb_dim} / {config.num_heads}'
+    )
+  plain = {'num_kv_heads': config.num_heads, 'num_experts': 0, 'attention_window': None, **expected}
   for name, value in plain.items():
-    own = getattr(config, name)
-    if own != value and not (name == 'num_kv_heads' and own is None):
-      raise errors.UsageError(f'{type(config).__name__}.{name} is {own!r}: {model} in transformers has {value!r}')
+    given = getattr(config, name)
+    if given != value and not (name == 'num_kv_heads' and given is None):
+      raise errors.UsageError(f'{own}.{name} is {given!r}: {model} in transformers has {value!r}')
 
 
 def heads(
@@ -72,11 +73,17 @@ def heads(
   Raises:
     UsageError: a class that `model` does not have here.
   """
-  named = config.get('architectures') or ()
+  named = class_names(config)
   for name in named:
     if name not in architectures:
       raise errors.unknown(f'architecture of {model}', name, architectures)
   return architectures[named[0]] if named else default
+
+
+def class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
+  """The classes that a config.json names; a single one may stand without its list."""
+  named = config.get('architectures') or ()
+  return (named,) if isinstance(named, str) else tuple(named)
 
 
 def architecture(own: tuple[str, ...], architectures: Mapping[str, tuple[str, ...]]) -> str:

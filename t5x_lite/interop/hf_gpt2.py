@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5x_lite.core import errors
-from t5x_lite.interop import hf_config
+from t5x_lite.interop import hf_config, hf_fields
 from t5x_lite.interop.layouts import SAME, TRANSPOSED, Layout, fused
 from t5x_lite.interop.names import Entry, Table, prefixed
 from t5x_lite.models.gpt import Gpt, GptConfig
@@ -37,12 +37,14 @@ _DEFAULTS: dict[str, Any] = {
   'initializer_range': 0.02,
 }
 # General names of the same fields.
-_ALIASES = {
+ALIASES = {
   'max_position_embeddings': 'n_positions',
   'hidden_size': 'n_embd',
   'num_hidden_layers': 'n_layer',
   'num_attention_heads': 'n_head',
 }
+# Rates of dropout that are ours only as far as they are `resid_pdrop`.
+DROPOUT_FIELDS = ('embd_pdrop', 'attn_pdrop', 'classifier_dropout')
 _EXPECTED = {'scale_attn_weights': True, 'scale_attn_by_inverse_layer_idx': False, 'add_cross_attention': False}
 
 
@@ -61,9 +63,9 @@ def module_from_hf(
   Raises:
     UsageError: a GPT-2 that we do not have.
   """
+  known = hf_fields.known_fields(config, _DEFAULTS, ALIASES)
   own_heads = hf_config.heads('GPT-2', config, ARCHITECTURES, ('lm',))
   hf_config.check_values('a GPT-2', config, _EXPECTED)
-  known = {**_DEFAULTS, **{_ALIASES.get(name, name): value for name, value in config.items()}}
   width, count = known['n_embd'], known['n_head']
   if width % count:
     raise errors.UsageError(f'n_embd is {width}: expected a multiple of the {count} heads')
@@ -94,7 +96,11 @@ def config_to_hf(module: Gpt) -> dict[str, Any]:
     UsageError: transformers has no such GPT-2.
   """
   config = module.config
-  hf_config.check_exportable('a GPT-2', config, {'norm': 'layer', 'use_bias': True, 'windows': None})
+  if 'local' in config.layer_pattern:
+    raise errors.UsageError(f'GptConfig.layer_pattern is {config.layer_pattern}: all layers of a GPT-2 are dense')
+  # How far local layers would see is no matter.
+  plain = {'positions': 'learned', 'norm': 'layer', 'use_bias': True, 'attention_window': config.attention_window}
+  hf_config.check_exportable('a GPT-2', config, plain)
   return {
     'architectures': [hf_config.architecture(config.heads, ARCHITECTURES)],
     'model_type': 'gpt2',
@@ -108,6 +114,7 @@ def config_to_hf(module: Gpt) -> dict[str, Any]:
     'resid_pdrop': config.dropout_rate,
     'embd_pdrop': config.dropout_rate,
     'attn_pdrop': config.dropout_rate,
+    **({'classifier_dropout': config.dropout_rate} if 'tagging' in config.heads else {}),
     'layer_norm_epsilon': config.norm_epsilon,
     'initializer_range': config.initializer_range,
     'tie_word_embeddings': config.logits_via_embedding,

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5x_lite.core import errors
-from t5x_lite.interop import hf_config
+from t5x_lite.interop import hf_config, hf_fields
 from t5x_lite.interop.layouts import TRANSPOSED
 from t5x_lite.interop.names import Entry, Table, prefixed
 from t5x_lite.models.t5 import T5, T5Config
@@ -27,6 +27,7 @@ ARCHITECTURES: dict[str, tuple[str, ...]] = {
   **{f'M{name}': heads for name, heads in _CLASSES.items()},
   'T5WithLMHeadModel': ('lm',),  # the name before transformers 3
 }
+_CLASSIFYING = {'classification', 'tagging'}
 _ENCODERS_ALONE = ('T5EncoderModel', 'T5ForTokenClassification')
 
 # What transformers' config classes fall back on where a config.json does not say.
@@ -36,6 +37,7 @@ _DEFAULTS: dict[str, Any] = {
   'd_kv': 64,
   'd_ff': 2048,
   'num_layers': 6,
+  'num_decoder_layers': None,
   'num_heads': 8,
   'relative_attention_num_buckets': 32,
   'relative_attention_max_distance': 128,
@@ -44,6 +46,9 @@ _DEFAULTS: dict[str, Any] = {
   'feed_forward_proj': 'relu',
 }
 _MT5_DEFAULTS = {'vocab_size': 250112, 'd_ff': 1024, 'num_layers': 8, 'num_heads': 6, 'feed_forward_proj': 'gated-gelu'}
+
+# Rates of dropout that are ours only as far as they are `dropout_rate`.
+DROPOUT_FIELDS = ('classifier_dropout',)
 
 _THEIR_ACTIVATIONS = {
   ('relu',): 'relu',
@@ -73,13 +78,13 @@ def module_from_hf(
   Raises:
     UsageError: a T5 that we do not have.
   """
-  own_heads = hf_config.heads('T5', config, ARCHITECTURES, ('lm',))
   mt5 = config.get('model_type') == 'mt5'
-  known = {**_DEFAULTS, **(_MT5_DEFAULTS if mt5 else {}), **config}
+  known = hf_fields.known_fields(config, {**_DEFAULTS, **_MT5_DEFAULTS} if mt5 else _DEFAULTS)
+  own_heads = hf_config.heads('T5', config, ARCHITECTURES, ('lm',))
   hf_config.check_values('a T5', known, {'layer_norm_epsilon': 1e-6})
   scaled = config.get('scale_decoder_outputs', config.get('tie_word_embeddings') is not False)
-  decoder_layers = known.get('num_decoder_layers')
-  if any(name.removeprefix('M') in _ENCODERS_ALONE for name in config.get('architectures') or ()):
+  decoder_layers = known['num_decoder_layers']
+  if any(name.removeprefix('M') in _ENCODERS_ALONE for name in hf_config.class_names(config)):
     decoder_layers = 0
   return T5(
     T5Config(
@@ -122,8 +127,7 @@ def config_to_hf(module: T5) -> dict[str, Any]:
   activations = tuple(config.mlp_activations)
   if activations not in _THEIR_ACTIVATIONS:
     raise errors.UsageError(f"mlp_activations={activations}: transformers' T5 has {list(_THEIR_ACTIVATIONS)}")
-  plain = {'positions': 'relative', 'head_dim': config.head_dim, 'attention_window': None}
-  hf_config.check_exportable('a T5', config, plain)
+  hf_config.check_exportable('a T5', config, {'positions': 'relative'}, free_heads=True)
   return {
     'architectures': [_class_of(config)],
     'model_type': 't5',
@@ -145,8 +149,12 @@ def config_to_hf(module: T5) -> dict[str, Any]:
     'pad_token_id': 0,
     'eos_token_id': 1,
     'decoder_start_token_id': 0,
-    **(hf_config.labels(config.num_labels) if {'classification', 'tagging'} & set(config.heads) else {}),
+    **(_classifier(config) if _CLASSIFYING & set(config.heads) else {}),
   }
+
+
+def _classifier(config: T5Config) -> dict[str, Any]:
+  return {'classifier_dropout': config.dropout_rate, **hf_config.labels(config.num_labels)}
 
 
 def variant(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
@@ -157,9 +165,15 @@ def variant(config: Mapping[str, Any], model_type: str) -> dict[str, Any]:
 
 
 def _class_of(config: T5Config) -> str:
-  for name, heads in _CLASSES.items():
-    if heads == tuple(config.heads) and (name in _ENCODERS_ALONE) == (config.num_decoder_layers == 0):
-      return name
+  named = {name in _ENCODERS_ALONE: name for name, heads in _CLASSES.items() if heads == tuple(config.heads)}
+  encoder_alone = config.num_decoder_layers == 0
+  if encoder_alone in named:
+    return named[encoder_alone]
+  if named and not encoder_alone:
+    raise errors.UsageError(
+      f"heads {config.heads} with a decoder: transformers' {named[True]} is an encoder alone, so load with "
+      'num_decoder_layers=0'
+    )
   side = 'with a decoder' if config.num_decoder_layers else 'of an encoder alone'
   raise errors.UsageError(f"heads {config.heads} {side}: transformers' T5s have {sorted(set(_CLASSES.values()))}")
 
@@ -167,7 +181,7 @@ def _class_of(config: T5Config) -> str:
 def table(module: T5) -> Table:
   """The names of all parameters."""
   config = module.config
-  wrapped = bool({'classification', 'tagging'} & set(config.heads))
+  wrapped = bool(_CLASSIFYING & set(config.heads))
   tied = config.logits_via_embedding and 'lm' in config.heads
   return (
     *prefixed('transformer.', _body(config.num_decoder_layers > 0, tied), written=wrapped),

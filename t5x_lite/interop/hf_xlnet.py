@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from t5x_lite.core import errors
-from t5x_lite.interop import hf_config
+from t5x_lite.interop import hf_config, hf_fields
 from t5x_lite.interop.layouts import SAME, TRANSPOSED, Heads, Layout
 from t5x_lite.interop.names import Entry, Table, prefixed
 from t5x_lite.models.xlnet import Xlnet, XlnetConfig
@@ -30,6 +30,7 @@ _DEFAULTS: dict[str, Any] = {
   'd_model': 1024,
   'n_layer': 24,
   'n_head': 16,
+  'd_head': None,
   'd_inner': 4096,
   'ff_activation': 'gelu',
   'attn_type': 'bi',
@@ -43,12 +44,14 @@ _DEFAULTS: dict[str, Any] = {
   'same_length': False,
 }
 # Older and general names of the same fields.
-_ALIASES = {
+ALIASES = {
   'n_token': 'vocab_size',
   'hidden_size': 'd_model',
   'num_attention_heads': 'n_head',
   'num_hidden_layers': 'n_layer',
 }
+# Rates of dropout that are ours only as far as they are `dropout`.
+DROPOUT_FIELDS = ('summary_last_dropout',)
 # How the vector that a head reads is made of a row, where it is made as here.
 _SUMMARY = {'summary_type': 'last', 'summary_use_proj': True, 'summary_activation': 'tanh'}
 _SUMMARISING = {'pooler', 'classification', 'multiple_choice'}
@@ -67,18 +70,21 @@ def module_from_hf(
   Raises:
     UsageError: an XLNet that we do not have.
   """
+  known = hf_fields.known_fields(config, _DEFAULTS, ALIASES)
   own_heads = hf_config.heads('XLNet', config, ARCHITECTURES, ('lm',))
   heads = own_heads if heads is None else tuple(heads)
   hf_config.check_values('an XLNet', config, {'tie_word_embeddings': True})
   if _SUMMARISING & set(heads):
     hf_config.check_values('an XLNet', config, _SUMMARY)
-  known = {**_DEFAULTS, **{_ALIASES.get(name, name): value for name, value in config.items()}}
+  width, count = known['d_model'], known['n_head']
+  if width % count:
+    raise errors.UsageError(f'd_model is {width}: expected a multiple of the {count} heads')
   return Xlnet(
     XlnetConfig(
       vocab_size=known['vocab_size'],
-      emb_dim=known['d_model'],
-      num_heads=known['n_head'],
-      head_dim=known.get('d_head') or known['d_model'] // known['n_head'],
+      emb_dim=width,
+      num_heads=count,
+      head_dim=known['d_head'] or width // count,
       mlp_dim=known['d_inner'],
       mlp_activations=(hf_config.activation('ff_activation', known['ff_activation']),),
       heads=heads,
@@ -91,8 +97,8 @@ def module_from_hf(
       clamp_len=max(known['clamp_len'], 0),
       mem_len=known['mem_len'] or 0,
       reuse_len=known['reuse_len'] or 0,
-      norm_epsilon=known['layer_norm_eps'],
-      initializer_range=known['initializer_range'],
+      norm_epsilon=float(known['layer_norm_eps']),
+      initializer_range=float(known['initializer_range']),
     )
   )
 
@@ -104,10 +110,7 @@ def config_to_hf(module: Xlnet) -> dict[str, Any]:
     UsageError: transformers has no such XLNet.
   """
   config = module.config
-  if config.head_dim * config.num_heads != config.emb_dim:
-    raise errors.UsageError(
-      f"{config.num_heads} heads of {config.head_dim}: transformers' XLNet has heads of emb_dim / num_heads"
-    )
+  hf_config.check_exportable('an XLNet', config, {})
   return {
     'architectures': [hf_config.architecture(config.heads, ARCHITECTURES)],
     'model_type': 'xlnet',

@@ -13,7 +13,7 @@ from t5x_lite.core import axes
 from t5x_lite.core.batch import ENCODER, INPUT_TOKENS, POSITIONS, SEGMENT_IDS, TOKEN_TYPE_IDS, Batch, key
 from t5x_lite.core.logits import FactoredLogits
 from t5x_lite.models import heads
-from t5x_lite.models.config import ModelConfig, check_choice, check_length, normal_init
+from t5x_lite.models.config import ModelConfig, check_choice, normal_init
 from t5x_lite.nn import flops
 from t5x_lite.nn.embed import Embed
 from t5x_lite.nn.norm import LayerNorm
@@ -107,7 +107,6 @@ class BertEmbeddings(nn.Module):
     types = batch.get(key(ENCODER, TOKEN_TYPE_IDS), jnp.zeros_like(tokens))
     x = self.tokens(tokens) + self.token_types(types)
     if self.config.positions == 'learned':
-      check_length(tokens.shape[1], self.config.max_length - self.config.first_position)
       x += self.positions(positions)
     elif self.config.positions == 'sinusoidal':
       x += sinusoidal_positions(positions, self.config.emb_dim).astype(x.dtype)

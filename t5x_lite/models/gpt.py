@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from t5x_lite.core.batch import DECODER, INPUT_TOKENS, POSITIONS, PREFIX, SEGMENT_IDS, Batch, key
+from t5x_lite.core.batch import DECODER, INPUT_TOKENS, POOL_POSITION, POSITIONS, PREFIX, SEGMENT_IDS, Batch, key
 from t5x_lite.core.errors import UsageError
 from t5x_lite.core.logits import FactoredLogits
 from t5x_lite.models import heads
@@ -144,7 +144,8 @@ class Gpt(nn.Module):
     outputs = {'last_hidden_state': hidden.astype(jnp.float32)}
     if 'lm' in self.config.heads:
       outputs['lm_logits'] = self._attend(hidden).logits()
-    return outputs | self.heads(hidden, batch[key(DECODER, SEGMENT_IDS)], deterministic=deterministic)
+    segments, position = batch[key(DECODER, SEGMENT_IDS)], batch.get(key(DECODER, POOL_POSITION))
+    return outputs | self.heads(hidden, segments, position, deterministic=deterministic)
 
   def factored_logits(self, batch: Batch, *, deterministic: bool = True) -> FactoredLogits:
     """The logits of every position, not yet multiplied out."""
@@ -215,7 +216,6 @@ class Gpt(nn.Module):
     assert context.positions is not None
     x = self.tokens(tokens)
     if config.positions == 'learned':
-      check_length(tokens.shape[1], config.max_length)
       x += self.positions(context.positions)
     elif config.positions == 'sinusoidal':
       x += sinusoidal_positions(context.positions, config.emb_dim).astype(x.dtype)

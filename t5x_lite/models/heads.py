@@ -65,12 +65,15 @@ class TaskHeads(nn.Module):
   kernel_init: Initializer = nn.initializers.truncated_normal(0.02)
 
   @nn.compact
-  def __call__(self, hidden: jax.Array, segments: jax.Array, *, deterministic: bool = True) -> dict[str, jax.Array]:
+  def __call__(
+    self, hidden: jax.Array, segments: jax.Array, position: jax.Array | None = None, *, deterministic: bool = True
+  ) -> dict[str, jax.Array]:
     """Outputs by name, float32.
 
     Args:
       hidden: `[B, L, D]`.
       segments: int32 `[B, L]`, 0 for padding; one example a row.
+      position: int32 `[B]`, the position that stands for its row; None: what `pool` says.
       deterministic: whether dropout is off.
 
     Returns:
@@ -82,7 +85,7 @@ class TaskHeads(nn.Module):
     dropout = nn.Dropout(self.dropout_rate, name='dropout')
     pooled_names = [name for name in self.names if name in _POOLED]
     if pooled_names or 'pooler' in self.names:
-      pooled = take_position(hidden, segments, self.pool)
+      pooled = take_position(hidden, segments, self.pool, position)
       if self.pooler:
         features = hidden.shape[-1]
         pooled = Dense(features, (axes.EMBED, axes.MLP), True, self.dtype, self.kernel_init, name='pooler')(pooled)
@@ -106,13 +109,14 @@ class TaskHeads(nn.Module):
     return dense(x.astype(jnp.float32))
 
 
-def take_position(hidden: jax.Array, segments: jax.Array, which: str) -> jax.Array:
-  """The first position of every row of `[B, L, D]`, or the last whose segment is not 0: `[B, D]`."""
-  if which == 'first':
-    return hidden[:, 0]
-  assert which == 'last', which
-  places = jnp.where(segments > 0, jnp.arange(segments.shape[1], dtype=jnp.int32), 0)
-  return jnp.take_along_axis(hidden, jnp.max(places, axis=1)[:, None, None], axis=1)[:, 0]
+def take_position(hidden: jax.Array, segments: jax.Array, which: str, position: jax.Array | None = None) -> jax.Array:
+  """The given position of every row of `[B, L, D]`, or the first, or the last whose segment is not 0: `[B, D]`."""
+  if position is None:
+    if which == 'first':
+      return hidden[:, 0]
+    assert which == 'last', which
+    position = jnp.max(jnp.where(segments > 0, jnp.arange(segments.shape[1], dtype=jnp.int32), 0), axis=1)
+  return jnp.take_along_axis(hidden, position[:, None, None], axis=1)[:, 0]
 
 
 class MaskedLanguageModel(nn.Module):

@@ -19,6 +19,7 @@ from t5x_lite.core.batch import (
   INPUT_TOKENS,
   ORDER,
   PERM_MASK,
+  POOL_POSITION,
   SEGMENT_IDS,
   TARGET_MAPPING,
   TOKEN_TYPE_IDS,
@@ -196,7 +197,8 @@ class Xlnet(nn.Module):
       outputs['lm_logits'] = self.lm(hidden, self.tokens).logits()
     if key(DECODER, TARGET_MAPPING) in batch:
       segments = jnp.ones(hidden.shape[:2], jnp.int32)
-    return outputs | self.heads(hidden, segments, deterministic=deterministic)
+    position = batch.get(key(DECODER, POOL_POSITION))
+    return outputs | self.heads(hidden, segments, position, deterministic=deterministic)
 
   def factored_logits(self, batch: Batch, *, deterministic: bool = True) -> FactoredLogits:
     """Logits of the language model at every position, or target, not yet multiplied out."""

@@ -165,6 +165,7 @@ def test_a_bert_that_we_do_not_have_is_refused(config, told):
     ({'num_kv_heads': 4}, 'num_kv_heads is 4'),
     ({'num_experts': 4}, 'num_experts is 4'),
     ({'head_dim': 32}, 'head_dim is 32'),
+    ({'emb_dim': 10, 'num_heads': 4, 'head_dim': 2}, 'heads of emb_dim / num_heads, 10 / 4'),
     ({'mlp_activations': ('silu', 'linear')}, 'mlp_activations'),
     ({'heads': ('span', 'tagging')}, 'no class of transformers'),
     ({'heads': ('nsp',), 'first_position': 2}, 'no class of transformers'),

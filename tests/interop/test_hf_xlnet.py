@@ -171,6 +171,7 @@ def test_published_config_is_understood():
     ({'attn_type': 'by'}, 'expected one of bi, uni'),
     ({'architectures': ['XLNetForMultipleChoice'], 'summary_type': 'mean'}, "summary_type is 'mean'"),
     ({'tie_word_embeddings': False}, 'tie_word_embeddings is False'),
+    ({'d_model': 10, 'n_head': 3}, 'd_model is 10: expected a multiple of the 3 heads'),
   ],
 )
 def test_models_that_we_do_not_have_are_refused(changes, told):
@@ -182,7 +183,8 @@ def test_models_that_we_do_not_have_are_refused(changes, told):
   ('changes', 'told'),
   [
     ({'heads': ('lm', 'tagging')}, 'of no class of transformers'),
-    ({'head_dim': 32}, '12 heads of 32'),
+    ({'head_dim': 32}, 'head_dim is 32, of 12 heads'),
+    ({'attention_window': 4}, 'attention_window is 4'),
     ({'mlp_activations': ('silu', 'linear')}, 'mlp_activations'),
   ],
 )
