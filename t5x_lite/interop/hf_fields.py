@@ -1,4 +1,4 @@
-"""Reads the fields of a `config.json`: what a field may hold, for all families, and what stands in for a missing one."""
+"""Reads the fields of a `config.json`: what each may hold, for all families, and what stands in for a missing one."""
 
 from __future__ import annotations
 
