@@ -21,7 +21,7 @@ def _define(values: flags.FlagValues) -> None:
   flags.DEFINE_string('source', None, 'A directory, a name on the hub, a MODEL_DIR, a checkpoint.', flag_values=values)
   flags.DEFINE_string('target', None, 'The directory to write; it is there only when it is whole.', flag_values=values)
   flags.DEFINE_string('to', None, f'What to write: {" or ".join(FORMATS)}.', flag_values=values)
-  flags.DEFINE_bool('overwrite', False, 'Replace what is at the target.', flag_values=values)
+  flags.DEFINE_bool('overwrite', False, 'Replace the model at the target.', flag_values=values)
 
 
 def _files(values: flags.FlagValues) -> tuple[str]:

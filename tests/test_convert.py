@@ -119,6 +119,16 @@ def test_a_bad_call_is_one_line(tmp_path, capsys):
   assert sorted(path.name for path in tmp_path.iterdir()) == ['file', 'hf']
 
 
+def test_a_model_that_cannot_answer_is_told_by_its_folder(tmp_path, capsys):
+  source = write(tmp_path / 'hf')
+  assert run(source, tmp_path / 'ours', 't5x_lite') == 0
+  assert infer.main(['infer', f'--checkpoint={tmp_path}/ours']) == 2
+  assert f'{tmp_path}/ours was saved without a vocabulary' in capsys.readouterr().err
+  assert run(tmp_path / 'ours', tmp_path / 'back', 'hf') == 0
+  assert run(tmp_path / 'ours', tmp_path, 'hf', '--overwrite') == 2
+  assert 'holds the source' in capsys.readouterr().err
+
+
 # --- Runs that start from it ------------------------------------------------------------------------------------------
 
 
@@ -162,7 +172,8 @@ def test_what_is_converted_is_written_from_and_trained_on(tmp_path, capsys):
   source = write(tmp_path / 'hf')
   embedded_vocabulary(size=300, extra_ids=20).save(source)
   options = ['--gin.convert.vocab_size=320']
-  assert run(source, tmp_path / 'ours', 't5x_lite', *options) == 0
+  assert run(source, tmp_path / 'first', 't5x_lite', *options) == 0
+  (tmp_path / 'first').rename(tmp_path / 'ours')  # which it stands, with its vocabulary
   text = tmp_path / 'in.txt'
   text.write_text('one\ntwo words\n')
   lengths = "--gin.TASK_FEATURE_LENGTHS={'inputs': 16, 'targets': 4}"

@@ -137,6 +137,33 @@ def test_a_model_that_is_another_is_refused_by_name(saved):
       load_pretrained(source, model='models/t5_small.gin')
 
 
+def test_one_head_may_stand_alone_and_lists_are_tuples(saved):
+  _, hf, ours = saved
+  for source in (hf, ours):
+    assert load_pretrained(source, heads='span').module.config.heads == ('span',)
+    assert load_pretrained(source, heads=['span'], mlp_activations=['relu']).module.config.mlp_activations == ('relu',)
+    for heads, told in ((('span', 'span'), 'each of them once'), (None, 'expected names of heads'), ((3,), 'names of')):
+      with pytest.raises(errors.UsageError, match=told):
+        load_pretrained(source, heads=heads)
+
+
+def test_a_source_that_is_none_is_refused(saved):
+  _, hf, ours = saved
+  for source in (None, 3, ''):
+    with pytest.raises(errors.UsageError, match=r'expected a directory, or a name|no directory'):
+      load_pretrained(source)
+  for source in (hf, ours):
+    with pytest.raises(errors.UsageError, match=r"revision is 'main', which is for names on the hub"):
+      load_pretrained(source, revision='main')
+
+
+def test_a_tagger_with_a_decoder_is_not_exported(saved, tmp_path):
+  _, hf, _ = saved
+  with pytest.raises(errors.UsageError, match='num_decoder_layers=0'):
+    load_pretrained(hf, heads='tagging').save(tmp_path / 'x')
+  load_pretrained(hf, heads='tagging', num_decoder_layers=0).save(tmp_path / 'x')
+
+
 def test_bad_directories_are_one_line_each(tmp_path, saved):
   _, hf, _ = saved
   bad = tmp_path / 'bad'

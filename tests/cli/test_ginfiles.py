@@ -45,6 +45,14 @@ def test_includes_are_read_where_they_stand(read):
   assert values(read('a.gin', files)) == {'X': 2, 'Y': 1}
 
 
+def test_a_file_can_name_its_own_folder(read, tmp_path):
+  files = {'a.gin': "include 'sub/b.gin'\nX = 1\n", 'sub/b.gin': 'f.x = {"deep": [%CONFIG_DIR]}\n'}
+  assert values(read('a.gin', files))['CONFIG_DIR'] == str(tmp_path / 'sub')
+  assert 'CONFIG_DIR' not in values(read('plain.gin', {'plain.gin': 'X = 1\n'}))
+  # As the config.gin of a run has it, which was made from another's.
+  assert values(read('run.gin', {'run.gin': "CONFIG_DIR = '/first'\nf.x = %CONFIG_DIR\n"}))['CONFIG_DIR'] == '/first'
+
+
 def test_the_users_folders_come_before_the_packaged_ones(read):
   files = {'mine/models/t5_small.gin': 'X = 3\n', 'mine/run.gin': "include 'models/t5_small.gin'\n"}
   assert values(read('run.gin', files, ['mine'])) == {'X': 3}

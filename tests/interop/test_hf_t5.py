@@ -140,7 +140,7 @@ def test_another_t5_is_refused(recorded, tmp_path, changes, told):
     ({'num_kv_heads': 1}, 'num_kv_heads'),
     ({'mlp_activations': ('gelu_exact', 'linear')}, 'mlp_activations'),
     ({'num_experts': 2}, 'num_experts'),
-    ({'attention_window': 3, 'positions': 'none'}, 'positions'),
+    ({'attention_window': 3, 'positions': 'none'}, 'attention_window'),
     ({'heads': ('lm', 'span')}, 'heads'),
     ({'heads': ('tagging',)}, 'T5ForTokenClassification is an encoder alone, so load with num_decoder_layers=0'),
     ({'heads': ('span',), 'num_decoder_layers': 0}, 'of an encoder alone'),
