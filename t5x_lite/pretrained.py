@@ -154,7 +154,7 @@ def load_pretrained(
     revision: branch, tag or commit on the hub.
     seed: of parameters that are new: heads, rows of a longer vocabulary.
     **changes: fields of the module's configuration to change, such as `dtype='bfloat16'`, `scan_layers=False`,
-      `heads='classification'` (or several in a tuple), `num_labels=3`, `vocab_size=32200`. A head that is not stored
+      `heads=('classification',)` (one may stand alone), `num_labels=3`, `vocab_size=32200`. A head that is not stored
       is initialised. Rows of the vocabulary are added or dropped at its end. `Pretrained.report` tells, and so does the
       log.
 
