@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 
 from t5x_lite.core.batch import DECODER, ENCODER, INPUT_TOKENS, POSITIONS, SEGMENT_IDS, key
 from t5x_lite.data.features import append_eos_after_trim
-from t5x_lite.data.tokenizers import Tokenizer
+from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.decoding.generate import generate_from_encoder
 from t5x_lite.partitioning import sharding
 from t5x_lite.partitioning.rules import STANDARD_RULES

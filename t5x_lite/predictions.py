@@ -31,9 +31,10 @@ from t5x_lite.core.batch import (
   TOKEN_TYPE_IDS,
   key,
 )
-from t5x_lite.data import features, readable
+from t5x_lite.data import features
 from t5x_lite.data.dataset_config import DatasetConfig
-from t5x_lite.data.tokenizers import Tokenizer
+from t5x_lite.data.vocabularies import readable
+from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.decoding.generate import generate_from_encoder, generate_from_prompt
 from t5x_lite.training.samples import Sample
 

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from t5x_lite import model_dir, saved_config, stored_models
 from t5x_lite.core import errors
-from t5x_lite.data.tokenizers import Tokenizer
+from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.interop import export, folders, hf_call, hf_families
 from t5x_lite.interop.loading import Fresh, Report
 from t5x_lite.partitioning import sharding

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from t5x_lite.core import errors
-from t5x_lite.data.tokenizers import Tokenizer
+from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.interop import hf_families
 from t5x_lite.stored_models import StoredModel
 

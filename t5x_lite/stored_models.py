@@ -20,7 +20,7 @@ from flax import linen as nn
 from t5x_lite import model_dir
 from t5x_lite.core import errors, tree
 from t5x_lite.core.batch import DECODER, ENCODER, INPUT_TOKENS, POSITIONS, SEGMENT_IDS, TOKEN_TYPE_IDS, key
-from t5x_lite.data.tokenizers import Tokenizer
+from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.interop import hf_families, hub, loading
 from t5x_lite.interop.hf_families import Family
 from t5x_lite.interop.loading import Fresh, Report
@@ -246,7 +246,7 @@ def _read_hugging_face(
 
 
 def _open_tokenizer(path: pathlib.Path) -> Tokenizer | None:
-  from t5x_lite.data.load_tokenizer import load_tokenizer
+  from t5x_lite.data.vocabularies.load_tokenizer import load_tokenizer
 
   kinds = ('tokenizer.json', '*.model', 'vocab.txt', 'vocab.json', 'tokenizer_config.json')
   opened: Any = load_tokenizer(str(path)) if any(any(path.glob(kind)) for kind in kinds) else None

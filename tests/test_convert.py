@@ -12,7 +12,7 @@ import pytest
 
 from t5x_lite import convert, infer, train
 from t5x_lite.cli import environment
-from t5x_lite.data.embedded_vocabulary import embedded_vocabulary
+from t5x_lite.data.vocabularies.embedded_vocabulary import embedded_vocabulary
 from t5x_lite.interop import export
 from t5x_lite.pretrained import load_pretrained
 

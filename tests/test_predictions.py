@@ -12,7 +12,8 @@ from flax import linen as nn
 
 from t5x_lite import families, predictions
 from t5x_lite.core import errors
-from t5x_lite.data import features, readable
+from t5x_lite.data import features
+from t5x_lite.data.vocabularies import readable
 from t5x_lite.models.bert import Bert, BertConfig
 from t5x_lite.models.gpt import Gpt, GptConfig
 from t5x_lite.models.t5 import T5, T5Config

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 import t5x_lite
 from t5x_lite import pretrained, stored_models
 from t5x_lite.core import errors, tree
-from t5x_lite.data.embedded_vocabulary import embedded_vocabulary
+from t5x_lite.data.vocabularies.embedded_vocabulary import embedded_vocabulary
 from t5x_lite.interop import export
 from t5x_lite.models.t5 import T5, T5Config
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from t5x_lite.core import errors
-from t5x_lite.data.embedded_vocabulary import embedded_vocabulary
+from t5x_lite.data.vocabularies.embedded_vocabulary import embedded_vocabulary
 from t5x_lite.interop import export
 from t5x_lite.pretrained import load_pretrained
 

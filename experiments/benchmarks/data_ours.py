@@ -17,7 +17,8 @@ TEXT = 'documents.txt'  # one a line
 
 def span_corruption(folder: pathlib.Path, ids: bool = False, rows: int = ROWS) -> Iterator[int]:
   """T5's pretraining from text, or from ids that were made before."""
-  from t5x_lite.data import embedded_vocabulary, features
+  from t5x_lite.data import features
+  from t5x_lite.data.vocabularies import embedded_vocabulary
   from t5x_lite.objectives import span_corruption
 
   tokenizer = embedded_vocabulary.embedded_vocabulary()
@@ -34,7 +35,8 @@ def span_corruption(folder: pathlib.Path, ids: bool = False, rows: int = ROWS) -
 
 def masked_lm(folder: pathlib.Path, ids: bool = False, wordpiece: str | None = None) -> Iterator[int]:
   """BERT's pretraining from text, or from ids that were made before."""
-  from t5x_lite.data import embedded_vocabulary, features, load_tokenizer
+  from t5x_lite.data import features
+  from t5x_lite.data.vocabularies import embedded_vocabulary, load_tokenizer
   from t5x_lite.objectives import masked_lm
 
   bert = embedded_vocabulary.embedded_vocabulary
@@ -54,7 +56,8 @@ def collation(folder: pathlib.Path) -> Iterator[int]:
   """Rows of ids that fill a row of the batch -> masked batches, with nothing around it."""
   import numpy as np
 
-  from t5x_lite.data import embedded_vocabulary, features, packing
+  from t5x_lite.data import features, packing
+  from t5x_lite.data.vocabularies import embedded_vocabulary
   from t5x_lite.objectives import masked_lm
 
   tokenizer = embedded_vocabulary.embedded_vocabulary(layout='bert')
@@ -71,7 +74,7 @@ def collation(folder: pathlib.Path) -> Iterator[int]:
 
 def tokenizer_alone(folder: pathlib.Path, wordpiece: str) -> Iterator[int]:
   """Texts -> ids, many texts at a time."""
-  from t5x_lite.data import load_tokenizer
+  from t5x_lite.data.vocabularies import load_tokenizer
 
   tokenizer = load_tokenizer.load_tokenizer(wordpiece)
   texts = (folder / TEXT).read_text(encoding='utf-8').splitlines()
@@ -83,7 +86,9 @@ def prepare(folder: pathlib.Path) -> None:
   """Writes what the arms and the peers read: text, ids, rows of ids, vocabularies."""
   import numpy as np
 
-  from t5x_lite.data import embedded_vocabulary, sources, tokenisation
+  from t5x_lite.data import sources
+  from t5x_lite.data.preparation import tokenisation
+  from t5x_lite.data.vocabularies import embedded_vocabulary
   from t5x_lite.objectives import masked_lm
 
   records = sources.EmbeddedSource().random_access('train')

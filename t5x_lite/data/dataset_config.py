@@ -8,22 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from t5x_lite.core import errors
-from t5x_lite.data import (
-  documents,
-  features,
-  mixtures,
-  packing,
-  sentence_pairs,
-  sources,
-  streams,
-  task,
-  token_ids,
-  tokenizers,
-)
-from t5x_lite.data.encoder_features import EncoderTaskFeatures
+from t5x_lite.data import documents, features, mixtures, packing, sentence_pairs, sources, streams, task, token_ids
+from t5x_lite.data.encoder.features import EncoderTaskFeatures
 from t5x_lite.data.features import EncoderDecoderFeatures, FeatureConverter
 from t5x_lite.data.mixtures import Mixture
 from t5x_lite.data.task import Task
+from t5x_lite.data.vocabularies import tokenizers
 
 _MAX_DEFAULT_SHARDS = 64
 _LEAST_DEFAULT_ROWS = 8  # of a shard in a batch: what waits in a shard's open rows should be little beside them

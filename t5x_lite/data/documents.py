@@ -13,8 +13,9 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 
 from t5x_lite.core import errors
-from t5x_lite.data import features, randomness, sources, token_ids, tokenizers
+from t5x_lite.data import features, randomness, sources, token_ids
 from t5x_lite.data import task as tasks
+from t5x_lite.data.vocabularies import tokenizers
 
 D = TypeVar('D', bound=Sized)  # a tokenised document
 E = TypeVar('E')

@@ -37,7 +37,7 @@ from t5x_lite.core.batch import (
   dtype,
   key,
 )
-from t5x_lite.data import tokenizers
+from t5x_lite.data.vocabularies import tokenizers
 
 ModelExample = dict[str, np.ndarray]
 Names = tuple[str, ...]

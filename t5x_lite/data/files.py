@@ -18,8 +18,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from t5x_lite.core import errors
-from t5x_lite.data import file_cache, file_formats, file_paths, held_out, task
-from t5x_lite.data.file_records import FileRecords
+from t5x_lite.data import held_out, task
+from t5x_lite.data.formats import file_cache, file_formats, file_paths
+from t5x_lite.data.formats.file_records import FileRecords
 
 TRAIN, VALIDATION = 'train', 'validation'
 

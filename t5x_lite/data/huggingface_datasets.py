@@ -14,7 +14,7 @@ from typing import Any
 
 from t5x_lite.core import errors
 from t5x_lite.data import files
-from t5x_lite.data.file_records import FileRecords
+from t5x_lite.data.formats.file_records import FileRecords
 
 _STATE, _DICT = 'state.json', 'dataset_dict.json'
 _CACHED = re.compile(r'(?P<name>.+?)-(?P<split>[\w.]+?)(-\d{5}-of-(?P<count>\d{5}))?\.arrow')

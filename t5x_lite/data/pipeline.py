@@ -18,8 +18,6 @@ from t5x_lite.core import errors
 from t5x_lite.data import (
   dataset_config,
   documents,
-  encoder_examples,
-  encoder_stream,
   features,
   packing,
   prefetch,
@@ -30,7 +28,9 @@ from t5x_lite.data import (
   virtual_shards,
 )
 from t5x_lite.data.dataset_config import DatasetConfig, OpenedDataset
-from t5x_lite.data.encoder_features import EncoderTaskFeatures
+from t5x_lite.data.encoder import examples as encoder_examples
+from t5x_lite.data.encoder import stream as encoder_stream
+from t5x_lite.data.encoder.features import EncoderTaskFeatures
 
 STATE_VERSION = 2
 

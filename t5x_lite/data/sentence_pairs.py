@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 
 from t5x_lite.core import errors
-from t5x_lite.data import documents, streams, tokenizers
+from t5x_lite.data import documents, streams
+from t5x_lite.data.vocabularies import tokenizers
 
 Sentences = Sequence[np.ndarray]
 

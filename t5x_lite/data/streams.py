@@ -12,7 +12,8 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from t5x_lite.data import documents, tokenizers
+from t5x_lite.data import documents
+from t5x_lite.data.vocabularies import tokenizers
 
 
 class Objective(Protocol):

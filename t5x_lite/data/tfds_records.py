@@ -11,7 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from t5x_lite.core import errors
-from t5x_lite.data import prepared, tfrecord
+from t5x_lite.data import prepared
+from t5x_lite.data.formats import tfrecord
 
 _OPEN_INDICES = 4096  # of shards; those of large shards are on disk
 

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from t5x_lite.core import errors
-from t5x_lite.data import sentences, tokenizers
+from t5x_lite.data import sentences
 from t5x_lite.data import task as tasks
+from t5x_lite.data.vocabularies import tokenizers
 
 T = TypeVar('T')
 OfRecords = Callable[[Sequence[tasks.Record]], list[T]]

@@ -8,7 +8,7 @@
 A folder holds the ids of one task in ArrayRecord files, and `tokens.json`, which tells what they were made of. A record
 is what a record of the task's source has become, an empty one where nothing was left: so the batches, their order and
 the fingerprints are those of the task itself, and a run may change from one to the other. The folder of a mixture holds
-a folder for each task, and `mixture.json` with the shares. `data/token_ids.py` describes the records.
+a folder for each task, and `mixture.json` with the shares. `token_ids` describes the records.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from t5x_lite.core import errors
-from t5x_lite.data import array_records, token_ids
 from t5x_lite.data import task as tasks
+from t5x_lite.data import token_ids
+from t5x_lite.data.formats import array_records
 from t5x_lite.data.mixtures import Mixture, Rates
 
 INFO = 'tokens.json'

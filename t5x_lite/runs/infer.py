@@ -10,7 +10,7 @@ from typing import Any
 
 from t5x_lite import families, inference
 from t5x_lite.core import errors
-from t5x_lite.data.tokenizers import Tokenizer
+from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.inference import Generator
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
 from t5x_lite.training import processes

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from t5x_lite.core import errors
-from t5x_lite.data import inspection
 from t5x_lite.data.dataset_config import DatasetConfig
+from t5x_lite.data.inspection import report as inspection
 
 
 def inspect_data(

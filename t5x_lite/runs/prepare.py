@@ -6,19 +6,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from t5x_lite.data import (
-  beam_preparation,
-  conversion,
-  embedded,
-  sources,
-  streams,
-  task,
-  tokenisation,
-  tokenised,
-  tokenizers,
-)
-from t5x_lite.data.embedded_vocabulary import DEFAULT_SIZE, embedded_vocabulary
+from t5x_lite.data import embedded, sources, streams, task, tokenised
 from t5x_lite.data.mixtures import Mixture
+from t5x_lite.data.preparation import beam as beam_preparation
+from t5x_lite.data.preparation import conversion, tokenisation
+from t5x_lite.data.vocabularies import tokenizers
+from t5x_lite.data.vocabularies.embedded_vocabulary import DEFAULT_SIZE, embedded_vocabulary
 
 
 def prepare_embedded(*, vocabulary_size: int = DEFAULT_SIZE) -> int:
@@ -39,7 +32,7 @@ def prepare_embedded(*, vocabulary_size: int = DEFAULT_SIZE) -> int:
 
 
 def convert_records(*, dataset: str, target: str, data_dir: str | None = None, workers: int | None = None) -> int:
-  """Converts a data set that TFDS has prepared in TFRecord files to ArrayRecord (see `data/conversion.py`).
+  """Converts a data set that TFDS has prepared in TFRecord files to ArrayRecord (see `data/preparation/conversion.py`).
 
   Args:
     dataset: TFDS's name.
@@ -65,7 +58,7 @@ def tokenise_task(
   num_shards: int | None = None,
   workers: int | None = None,
 ) -> int:
-  """Makes token ids of a task or of the tasks of a mixture (see `data/tokenisation.py`).
+  """Makes token ids of a task or of the tasks of a mixture (see `data/preparation/tokenisation.py`).
 
   Args:
     mixture_or_task_name: what to tokenise.

@@ -13,7 +13,7 @@ from t5x_lite import evaluation, families, run_folder
 from t5x_lite.core import errors, tree
 from t5x_lite.data import dataset_config, features, hashes, pipeline
 from t5x_lite.data.dataset_config import DatasetConfig
-from t5x_lite.data.tokenizers import Tokenizer
+from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
 from t5x_lite.training import integrity, processes, warmstart
 from t5x_lite.training import loop as loop_lib

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from t5x_lite.core import errors
-from t5x_lite.data import array_records, conversion, prepared, shard_jobs, sources, tfrecord
+from t5x_lite.data import prepared, sources
+from t5x_lite.data.formats import array_records, tfrecord
+from t5x_lite.data.preparation import conversion, shard_jobs
 
 NAME = 'tiny/en:1.0.0'
 TEXTS = [f'Document {i}: naïve café №{i}.' for i in range(7)]

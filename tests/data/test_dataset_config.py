@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 
 from t5x_lite.core import errors
-from t5x_lite.data import dataset_config, mixtures, pipeline, sentencepiece_tokenizer, sources
+from t5x_lite.data import dataset_config, mixtures, pipeline, sources
+from t5x_lite.data.vocabularies import sentencepiece_tokenizer
 
 
 @pytest.mark.parametrize(

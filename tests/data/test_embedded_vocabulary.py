@@ -6,9 +6,10 @@ import re
 import pytest
 
 from t5x_lite.core import errors, paths
-from t5x_lite.data import embedded, embedded_vocabulary, sources, token_layouts
-from t5x_lite.data.embedded_vocabulary import embedded_vocabulary as vocabulary
-from t5x_lite.data.sentencepiece_tokenizer import MODEL_FILE
+from t5x_lite.data import embedded, sources
+from t5x_lite.data.vocabularies import embedded_vocabulary, token_layouts
+from t5x_lite.data.vocabularies.embedded_vocabulary import embedded_vocabulary as vocabulary
+from t5x_lite.data.vocabularies.sentencepiece_tokenizer import MODEL_FILE
 
 SIZE = 4000
 
@@ -133,7 +134,7 @@ def test_frames_of_bert(tokenizer):
 
 @pytest.mark.parametrize('layout', ['bert', 'roberta', 'gpt2', 'xlnet', 't5'])
 def test_saved_with_its_layout(layout, tmp_path, documents):
-  from t5x_lite.data.load_tokenizer import load_tokenizer
+  from t5x_lite.data.vocabularies.load_tokenizer import load_tokenizer
 
   dressed = vocabulary(size=SIZE, layout=layout, extra_ids=3)
   dressed.save(tmp_path)

@@ -12,9 +12,14 @@ import numpy as np
 import pytest
 
 from t5x_lite.core import errors
-from t5x_lite.data import documents, encoder_frames, encoder_spans, encoder_stream, encoder_tags, offsets, task
-from t5x_lite.data.encoder_examples import tokenise_labelled
-from t5x_lite.data.load_tokenizer import load_tokenizer
+from t5x_lite.data import documents, task
+from t5x_lite.data.encoder import frames as encoder_frames
+from t5x_lite.data.encoder import spans as encoder_spans
+from t5x_lite.data.encoder import stream as encoder_stream
+from t5x_lite.data.encoder import tags as encoder_tags
+from t5x_lite.data.encoder.examples import tokenise_labelled
+from t5x_lite.data.vocabularies import offsets
+from t5x_lite.data.vocabularies.load_tokenizer import load_tokenizer
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'tokenizers'
 FAMILIES = ('bert', 'roberta', 'albert', 'xlm-roberta', 'xlnet')

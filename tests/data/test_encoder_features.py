@@ -9,9 +9,9 @@ import pytest
 
 from t5x_lite.core import errors
 from t5x_lite.data import features, packing, task
-from t5x_lite.data.encoder_examples import tokenise_labelled
-from t5x_lite.data.encoder_features import EncoderTaskFeatures
-from t5x_lite.data.load_tokenizer import load_tokenizer
+from t5x_lite.data.encoder.examples import tokenise_labelled
+from t5x_lite.data.encoder.features import EncoderTaskFeatures
+from t5x_lite.data.vocabularies.load_tokenizer import load_tokenizer
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'tokenizers'
 LENGTH = 64

@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 
 from t5x_lite.core import errors
-from t5x_lite.data import dataset_config, inspection, inspection_text, pipeline
+from t5x_lite.data import dataset_config, pipeline
 from t5x_lite.data.features import (
   DecoderOnlyFeatures,
   EncoderDecoderFeatures,
   EncoderOnlyFeatures,
   PermutationFeatures,
 )
+from t5x_lite.data.inspection import report as inspection
+from t5x_lite.data.inspection import text as inspection_text
 from t5x_lite.objectives.causal_lm import CausalLM
 from t5x_lite.objectives.masked_lm import MaskedLM
 from t5x_lite.objectives.permutation_lm import PermutationLM

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from t5x_lite.core import errors
-from t5x_lite.data import file_cache, file_records, files, span_index
+from t5x_lite.data import files
+from t5x_lite.data.formats import file_cache, file_records, span_index
 
 TEXTS = st.text(st.characters(codec='utf-8'), max_size=60)
 RECORDS = st.lists(st.fixed_dictionaries({'text': TEXTS, 'title': TEXTS}), min_size=1, max_size=12)

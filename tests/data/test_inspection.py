@@ -10,19 +10,13 @@ import pytest
 
 from t5x_lite import inspect_data
 from t5x_lite.core import errors
-from t5x_lite.data import (
-  dataset_config,
-  features,
-  hashes,
-  inspection,
-  inspection_facts,
-  inspection_text,
-  mixtures,
-  pipeline,
-)
+from t5x_lite.data import dataset_config, features, hashes, mixtures, pipeline
 from t5x_lite.data import task as task_lib
-from t5x_lite.data.encoder_features import EncoderTaskFeatures
-from t5x_lite.data.load_tokenizer import load_tokenizer
+from t5x_lite.data.encoder.features import EncoderTaskFeatures
+from t5x_lite.data.inspection import facts as inspection_facts
+from t5x_lite.data.inspection import report as inspection
+from t5x_lite.data.inspection import text as inspection_text
+from t5x_lite.data.vocabularies.load_tokenizer import load_tokenizer
 from t5x_lite.objectives import masked_lm, span_corruption
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'tokenizers' / 'bert'

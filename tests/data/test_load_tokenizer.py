@@ -11,8 +11,8 @@ import shutil
 import pytest
 
 from t5x_lite.core import errors
-from t5x_lite.data import load_tokenizer as loading
-from t5x_lite.data.load_tokenizer import load_tokenizer
+from t5x_lite.data.vocabularies import load_tokenizer as loading
+from t5x_lite.data.vocabularies.load_tokenizer import load_tokenizer
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'tokenizers'
 FAMILIES = ('t5', 'xlnet', 'albert', 'xlm-roberta', 'bert', 'roberta', 'gpt2')

@@ -13,9 +13,9 @@ import pytest
 import sentencepiece
 
 from t5x_lite.core import errors
-from t5x_lite.data import offsets, sentencepiece_layout, token_layouts, word_marks
-from t5x_lite.data.load_tokenizer import load_tokenizer
-from t5x_lite.data.sentencepiece_tokenizer import SentencePieceTokenizer
+from t5x_lite.data.vocabularies import offsets, sentencepiece_layout, token_layouts, word_marks
+from t5x_lite.data.vocabularies.load_tokenizer import load_tokenizer
+from t5x_lite.data.vocabularies.sentencepiece_tokenizer import SentencePieceTokenizer
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / 'tokenizers'
 FAMILIES = ('t5', 'xlnet', 'albert', 'xlm-roberta', 'bert', 'roberta', 'gpt2')

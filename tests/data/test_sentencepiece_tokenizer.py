@@ -9,9 +9,10 @@ import pytest
 import sentencepiece
 
 from t5x_lite.core import errors
-from t5x_lite.data import sentencepiece_layout, sentencepiece_model, sources, token_layouts
-from t5x_lite.data.embedded_vocabulary import embedded_vocabulary
-from t5x_lite.data.sentencepiece_tokenizer import SentencePieceTokenizer
+from t5x_lite.data import sources
+from t5x_lite.data.vocabularies import sentencepiece_layout, sentencepiece_model, token_layouts
+from t5x_lite.data.vocabularies.embedded_vocabulary import embedded_vocabulary
+from t5x_lite.data.vocabularies.sentencepiece_tokenizer import SentencePieceTokenizer
 
 SIZE = 4000
 

@@ -10,7 +10,7 @@ import pytest
 from t5x_lite.core import errors
 from t5x_lite.data import documents, features, mixtures, pipeline
 from t5x_lite.data import task as task_lib
-from t5x_lite.data.encoder_features import EncoderTaskFeatures
+from t5x_lite.data.encoder.features import EncoderTaskFeatures
 from t5x_lite.objectives.causal_lm import CausalLM
 
 SEGMENTS, TOKENS = 'decoder_segment_ids', 'decoder_target_tokens'

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from t5x_lite.core import errors
-from t5x_lite.data import prepared, sources, tfds_records, tfrecord
+from t5x_lite.data import prepared, sources, tfds_records
+from t5x_lite.data.formats import tfrecord
 
 ANSWERS = [{'answer_start': 0, 'text': 'Überall'}, {'answer_start': 9, 'text': 'and “there”'}]
 # A record of every set as TFDS's builders yield it, and what differs when it is read.

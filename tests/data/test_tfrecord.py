@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t5x_lite.core import errors
-from t5x_lite.data import crc32c, span_index, tfrecord
+from t5x_lite.data.formats import crc32c, span_index, tfrecord
 
 RECORDS = st.lists(st.binary(max_size=300), max_size=20)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from t5x_lite.core import errors
-from t5x_lite.data import token_layouts
+from t5x_lite.data.vocabularies import token_layouts
 
 
 def one_at_a_time(first, second, room):

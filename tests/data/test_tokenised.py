@@ -10,9 +10,10 @@ import pytest
 from hypothesis import strategies as st
 
 from t5x_lite.core import errors
-from t5x_lite.data import documents, hashes, pipeline, token_ids, tokenisation, tokenised
+from t5x_lite.data import documents, hashes, pipeline, token_ids, tokenised
 from t5x_lite.data import task as tasks
 from t5x_lite.data.features import DecoderOnlyFeatures
+from t5x_lite.data.preparation import tokenisation
 from t5x_lite.objectives.causal_lm import CausalLM
 
 

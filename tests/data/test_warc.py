@@ -6,7 +6,8 @@ import zlib
 import pytest
 
 from t5x_lite.core import errors
-from t5x_lite.data import files, html_text
+from t5x_lite.data import files
+from t5x_lite.data.formats import html_text
 
 PAGE = (
   '<html><head><title>T</title><style>p {}</style></head><body><p>Caf&eacute; &amp; b<b>ar</b></p><p>Zwei</p></body>'

@@ -15,7 +15,9 @@ def dataset(tmp_path, monkeypatch):
   """The `DatasetConfig` to train on that gin files and flags make."""
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'spiece.model').touch()
-  monkeypatch.setattr('t5x_lite.data.sentencepiece_tokenizer.SentencePieceTokenizer.__init__', lambda self, **_: None)
+  monkeypatch.setattr(
+    't5x_lite.data.vocabularies.sentencepiece_tokenizer.SentencePieceTokenizer.__init__', lambda self, **_: None
+  )
   monkeypatch.setattr(environment, 'prepare', lambda values: None)
   monkeypatch.setattr(environment, 'start', lambda values: None)
 

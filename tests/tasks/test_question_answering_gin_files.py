@@ -50,7 +50,9 @@ FLAGS = ('--gin.INITIAL_CHECKPOINT_PATH=/from', '--gin.TRAIN_STEPS=1')
 )
 def test_files_bind_their_mixture_and_the_lengths_of_t5(dataset, file, name, targets, tmp_path, monkeypatch):
   (tmp_path / 'spiece.model').touch()
-  monkeypatch.setattr('t5x_lite.data.sentencepiece_tokenizer.SentencePieceTokenizer.__init__', lambda self, **_: None)
+  monkeypatch.setattr(
+    't5x_lite.data.vocabularies.sentencepiece_tokenizer.SentencePieceTokenizer.__init__', lambda self, **_: None
+  )
   config = dataset(*FINETUNE, f'data/{file}.gin', *FLAGS)
   assert config.mixture_or_task_name == name
   assert config.task_feature_lengths == {'inputs': 512, 'targets': targets}

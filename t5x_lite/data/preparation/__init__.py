@@ -1,0 +1,1 @@
+"""Sets that are prepared once: converted, tokenised, or built with Beam."""

@@ -1,0 +1,1 @@
+"""Vocabularies: tokenizers of every family, from published files and from SentencePiece models."""

@@ -1,0 +1,79 @@
+"""The vocabulary of the embedded corpus, for every family of models, made without any extra installed."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import logging
+import os
+import pathlib
+import string
+from collections.abc import Iterator
+
+from t5x_lite.core import errors, paths
+from t5x_lite.data import build_lock, embedded, sources
+from t5x_lite.data.vocabularies import token_layouts
+from t5x_lite.data.vocabularies.sentencepiece_tokenizer import MODEL_FILE, SentencePieceTokenizer
+
+DEFAULT_SIZE = 8000
+
+_log = logging.getLogger(__name__)
+
+
+def embedded_vocabulary(
+  size: int = DEFAULT_SIZE, extra_ids: int | None = None, layout: str = 't5'
+) -> SentencePieceTokenizer:
+  """The vocabulary of the embedded corpus, trained on first use (some seconds) on its training documents.
+
+  The same corpus, size and release of SentencePiece give the same vocabulary. As in T5's own, a character that it does
+  not have is one unknown id: byte fallback would spend 256 ids on text that hardly occurs here.
+
+  Args:
+    size: number of pieces: pad, end of sequence and unknown included, other special tokens and sentinels not.
+    extra_ids: number of sentinels, which come on top, last of all; None is 100 in T5's layout and none in others.
+    layout: family of the model; its special tokens (`[CLS]`, `[SEP]` and `[MASK]` for 'bert') come on top, right after
+      the pieces, and its frames are used. The ids of the pieces are those of T5's layout: see `token_layouts.LAYOUTS`.
+  """
+  import sentencepiece
+
+  if size < 1 or (extra_ids or 0) < 0:
+    raise errors.UsageError(f'embedded_vocabulary: got size={size} and extra_ids={extra_ids}, expected size >= 1')
+  token_layouts.layout(layout)
+  key = hashlib.sha256(f'{embedded.fingerprint()} {size} {sentencepiece.__version__}'.encode()).hexdigest()[:16]
+  folder = build_lock.build_once(paths.cache_dir() / 'vocabularies' / key, functools.partial(_train, size))
+  return SentencePieceTokenizer(os.fspath(folder / MODEL_FILE), extra_ids, layout)
+
+
+def _train(size: int, folder: pathlib.Path) -> None:
+  """Trains `folder/spiece.model` as T5's was: unigram pieces, NFKC, no beginning of sequence (Kudo 2018)."""
+  import sentencepiece
+
+  _log.info('training a vocabulary of %d pieces on the embedded corpus', size)
+  model = io.BytesIO()
+  try:
+    sentencepiece.SentencePieceTrainer.train(
+      sentence_iterator=_training_lines(),
+      model_writer=model,
+      model_type='unigram',
+      vocab_size=size,
+      character_coverage=0.9999,
+      required_chars=string.ascii_letters + string.digits + string.punctuation,
+      pad_id=0,
+      eos_id=1,
+      unk_id=2,
+      bos_id=-1,
+      shuffle_input_sentence=False,
+      num_threads=1,  # the sums of several threads, and so the pieces, depend on their number
+      minloglevel=2,
+    )
+  except RuntimeError as error:
+    reason = str(error).rpartition('] ')[2]  # behind the source line and the condition that failed
+    raise errors.UsageError(f'cannot train a vocabulary of {size} pieces on the embedded corpus: {reason}') from error
+  (folder / MODEL_FILE).write_bytes(model.getvalue())
+
+
+def _training_lines() -> Iterator[str]:
+  records = sources.EmbeddedSource('text').random_access('train')
+  for index in range(len(records)):
+    yield from records[index]['text'].splitlines()
