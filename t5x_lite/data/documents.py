@@ -213,10 +213,15 @@ class DocumentReader(Generic[D]):
 
   def get(self, number: int) -> D | None:
     """Document `number`, or None beyond the last. Cheapest in ascending order."""
-    if not self._first <= number < self._first + len(self._buffer):
+    if not self._first <= number < self.read_up_to:
       self._read(number)
     at = number - self._first
     return self._buffer[at] if at < len(self._buffer) else None
+
+  @property
+  def read_up_to(self) -> int:
+    """The number of the first document that was not read ahead."""
+    return self._first + len(self._buffer)
 
   def next_filled(self, number: int) -> tuple[int, D, int] | None:
     """The first document from `number` on that is not empty; None if there is none.

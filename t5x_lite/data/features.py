@@ -284,6 +284,7 @@ def batch_spec(
 
 
 @functools.cache
+@functools.cache
 def _keys(side: str, names: Names) -> Names:
   """The batch keys of these names on one side."""
   return tuple(key(side, name) for name in names)
@@ -306,6 +307,7 @@ class _Constants(NamedTuple):
     return made
 
 
+@functools.lru_cache(4096)
 def _constants(length: int) -> _Constants:
   """Segment ids 1, positions and weights 1 of an example, not to be written to."""
   segments, positions, weights = _Constants.up_to(length.bit_length())

@@ -25,7 +25,7 @@ from t5x_lite.data import features
 FIRST_FIT, SPLIT = MODES = ('first_fit', 'split')
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(slots=True)
 class Entry:
   """A model example, or a part of one, on its way into a row.
 

@@ -6,9 +6,9 @@ next example makes it again, randomness included, because the random generator o
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+import collections
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -35,6 +35,19 @@ class Objective(Protocol):
     """Raw tokens (int32 `[<= raw length]`) -> the features of an example, int32."""
 
 
+@runtime_checkable
+class BatchedObjective(Objective, Protocol):
+  """An objective that makes examples of many texts of one length at a time; they are those of one call for each."""
+
+  def draws(self, length: int, rng: np.random.Generator) -> np.ndarray:
+    """All that is random about an example of `length` tokens, `[draws]`."""
+
+  def batch(self, tokens: np.ndarray, draws: np.ndarray, tokenizer: Any) -> list[dict[str, np.ndarray]]:
+    """Texts (int32 `[N, length]`) and their draws `[N, draws]` -> the features of each."""
+
+
+_MAX_BATCH = 64  # examples made at a time
+
 Generator = Callable[[int], np.random.Generator]  # what it returns is good until the next call
 
 
@@ -52,8 +65,7 @@ class Cursor(NamedTuple):
   example: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class TaskExample:
+class TaskExample(NamedTuple):
   """An example.
 
   Attributes:
@@ -104,11 +116,54 @@ class TextStream:
     self._raw_length = raw_length
     self._tokenizer = tokenizer
     self._generator = generator
+    self._makes_many = isinstance(objective, BatchedObjective)
+    self._ready: collections.deque[tuple[Cursor, Cursor, TaskExample]] = collections.deque()
     self.cursor = Cursor()
 
   def next(self) -> TaskExample | None:
     """The next chunk, made an example."""
-    document, offset, example = self.cursor
+    if not (self._ready and self._ready[0][0] == self.cursor):
+      self._ready = collections.deque(self._make())
+      if not self._ready:
+        return None
+    _, self.cursor, example = self._ready.popleft()
+    return example
+
+  def _make(self) -> list[tuple[Cursor, Cursor, TaskExample]]:
+    """The next example, and where many cost less than one after the other, those whose text is there already.
+
+    Returns:
+      For each example the cursor before it and behind it.
+    """
+    chunk = self._chunk(self.cursor)
+    if chunk is None:
+      return []
+    chunks, there = [chunk], self._reader.read_up_to
+    if self._makes_many:
+      while chunk.after.document < there and len(chunks) < _MAX_BATCH:
+        chunk = self._chunk(chunk.after)
+        if chunk is None:
+          break
+        chunks.append(chunk)
+    return [
+      (chunk.before, chunk.after, TaskExample(features, dropped=chunk.dropped))
+      for chunk, features in zip(chunks, self._examples(chunks), strict=True)
+    ]
+
+  def _examples(self, chunks: Sequence[_Chunk]) -> list[dict[str, np.ndarray]]:
+    """The features of the examples that chunks become; all but the last are whole."""
+    objective: Any = self._objective
+    made: list[dict[str, np.ndarray]] = []
+    whole = [chunk for chunk in chunks if len(chunk.tokens) == self._raw_length]
+    if len(whole) > 1:
+      draws = [objective.draws(self._raw_length, self._generator(chunk.before.example)) for chunk in whole]
+      made = objective.batch(np.stack([chunk.tokens for chunk in whole]), np.stack(draws), self._tokenizer)
+    rest = chunks[len(made) :]
+    return made + [objective(own.tokens, self._generator(own.before.example), self._tokenizer) for own in rest]
+
+  def _chunk(self, cursor: Cursor) -> _Chunk | None:
+    """The text from a place on, as long as an example takes; shorter at the end, and None behind it."""
+    document, offset, example = cursor
     pieces: list[np.ndarray] = []
     missing, dropped = self._raw_length, 0
     while missing:
@@ -125,9 +180,17 @@ class TextStream:
         document, offset = document + 1, 0
     if not pieces:
       return None
-    self.cursor = Cursor(document, offset, example + 1)
     raw = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-    return TaskExample(self._objective(raw, self._generator(example), self._tokenizer), dropped=dropped)
+    return _Chunk(raw, cursor, Cursor(document, offset, example + 1), dropped)
+
+
+class _Chunk(NamedTuple):
+  """Raw tokens of an example, the places before and behind it, and how many documents were left out."""
+
+  tokens: np.ndarray
+  before: Cursor
+  after: Cursor
+  dropped: int
 
 
 class DocumentStream:

@@ -32,8 +32,8 @@ def of_text(task: tasks.Task, tokenizer: tokenizers.Tokenizer) -> OfRecords[np.n
 
   def ids(records: Sequence[tasks.Record]) -> list[np.ndarray]:
     texts = [[example['text'] for example in task.examples(record)] for record in records]
-    encoded = iter(tokenizer.encode_batch([text for of_record in texts for text in of_record]))
-    arrays = [[np.array(next(encoded), np.int32) for _ in of_record] for of_record in texts]
+    encoded = iter(tokenizer.encode_arrays([text for of_record in texts for text in of_record]))
+    arrays = [[next(encoded) for _ in of_record] for of_record in texts]
     return [own[0] if len(own) == 1 else np.concatenate([*own, _EMPTY]) for own in arrays]
 
   return ids
@@ -49,8 +49,8 @@ def of_sentences(task: tasks.Task, tokenizer: tokenizers.Tokenizer) -> OfRecords
       [sentence for example in task.examples(record) for sentence in sentences.split(example['text'])]
       for record in records
     ]
-    encoded = iter(tokenizer.encode_batch([sentence for of_record in split for sentence in of_record]))
-    arrays = [[np.array(next(encoded), np.int32) for _ in of_record] for of_record in split]
+    encoded = iter(tokenizer.encode_arrays([sentence for of_record in split for sentence in of_record]))
+    arrays = [[next(encoded) for _ in of_record] for of_record in split]
     return [[array for array in of_record if len(array)] for of_record in arrays]
 
   return ids

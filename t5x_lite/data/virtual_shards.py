@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -124,8 +124,7 @@ def initial_state(sides: Sequence[str], num_parts: int) -> dict[str, Any]:
   }
 
 
-@dataclasses.dataclass(frozen=True)
-class _Address:
+class _Address(NamedTuple):
   part: int
   cursor: streams.Cursor
   truncated: bool
@@ -247,7 +246,7 @@ class VirtualShard:
     return entry
 
   def _size(self, entry: packing.Entry) -> int:
-    return sum(entry.length(side) for side in self._sides)
+    return sum(map(entry.length, self._sides))
 
   def _count(self, row: packing.Row | None) -> None:
     self.sums.rows += 1

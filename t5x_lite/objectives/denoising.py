@@ -112,7 +112,8 @@ class Denoising:
     """bool `[length]`: which tokens are noise."""
     if self.noise_mask == 'iid':
       return rng.random(length) < self.noise_density
-    lengths = self._spans().span_lengths(length, rng)
+    spans = self._spans()
+    lengths = spans.span_lengths(length, spans.draws(length, rng)[None]).reshape(-1)
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)[:length]
 
   def __call__(self, tokens: np.ndarray, rng: np.random.Generator, tokenizer: Hiding) -> dict[str, np.ndarray]:

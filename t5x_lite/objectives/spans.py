@@ -10,17 +10,29 @@ from t5x_lite.core import errors
 from t5x_lite.objectives.protocols import Ended, Hiding, Sentinels
 
 
-def random_partition(items: int, segments: int, rng: np.random.Generator) -> np.ndarray:
-  """`segments` positive ints that add up to `items`, every such partition equally likely; int64 `[segments]`."""
-  if segments == 1:  # `choice` refuses to take nothing of nothing
-    return np.array([items])
-  edges = np.empty(segments + 1, np.int64)
-  edges[0], edges[-1] = 0, items
-  inner = edges[1:-1]
-  inner[:] = rng.choice(items - 1, segments - 1, replace=False, shuffle=False)
-  inner.sort()
-  inner += 1
-  return edges[1:] - edges[:-1]
+def partitions(items: int, segments: int, draws: np.ndarray) -> np.ndarray:
+  """Positive ints that add up to `items`, every such partition equally likely; int64 `[N, segments]`.
+
+  The segments end after the places whose draws are the smallest: a random subset, which the order of the draws decides
+  alone, so that it costs no more than finding one of them.
+
+  Args:
+    items: what a partition adds up to.
+    segments: how many ints that are.
+    draws: uniform in [0, 1), float64 `[N, items - 1]`.
+  """
+  cuts = segments - 1
+  edges = np.zeros((len(draws), segments + 1), np.int64)
+  edges[:, -1] = items
+  if 0 < cuts < items - 1:
+    largest = np.partition(draws, cuts - 1, axis=1)[:, cuts - 1 : cuts]
+    is_cut = draws <= largest
+    if np.count_nonzero(is_cut) != cuts * len(draws):  # two equal draws: the first of them counts
+      is_cut = np.argsort(np.argsort(draws, axis=1, kind='stable'), axis=1) < cuts
+    edges[:, 1:-1] = (np.flatnonzero(is_cut) % (items - 1)).reshape(-1, cuts) + 1
+  elif cuts:
+    edges[:, 1:-1] = np.arange(1, items)
+  return np.diff(edges, axis=1)
 
 
 def first_sentinels(tokenizer: Sentinels, count: int, needs: str, advice: str) -> np.ndarray:

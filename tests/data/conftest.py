@@ -31,6 +31,9 @@ class NumberTokenizer:
   def encode_batch(self, texts):
     return [self.encode(text) for text in texts]
 
+  def encode_arrays(self, texts):
+    return [np.array(self.encode(text), np.int32) for text in texts]
+
   def decode(self, ids):
     return ' '.join(map(str, ids))
 

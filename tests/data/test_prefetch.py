@@ -42,10 +42,20 @@ class Failing:
     return getattr(self._tokenizer, name)
 
   def encode_batch(self, texts):
+    self._count()
+    return self._tokenizer.encode_batch(texts)
+
+  def encode_arrays(self, texts):
+    self._count()
+    return self._tokenizer.encode_arrays(texts)
+
+  def _count(self):
     self._left -= 1
     if self._left == 0:
-      raise self._error
-    return self._tokenizer.encode_batch(texts)
+      self._at_last()
+
+  def _at_last(self):
+    raise self._error
 
 
 @pytest.mark.parametrize('prefetch', [0, 2])
@@ -67,11 +77,8 @@ def test_errors_surface_and_lose_nothing(config, number_tokenizer, prefetch, err
 class Waiting(Failing):
   """A tokenizer that waits in its n-th call until it is released."""
 
-  def encode_batch(self, texts):
-    self._left -= 1
-    if self._left == 0:
-      self._error.wait()
-    return self._tokenizer.encode_batch(texts)
+  def _at_last(self):
+    self._error.wait()
 
 
 def test_control_c_while_waiting_loses_nothing(config, number_tokenizer):

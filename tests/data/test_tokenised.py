@@ -154,7 +154,7 @@ def test_interrupted_it_goes_on(config, tmp_path, monkeypatch, capsys):
     return encode(self, texts)
 
   with monkeypatch.context() as patch:
-    patch.setattr(type(config.tokenizer), 'encode_batch', interrupted)
+    patch.setattr(type(config.tokenizer), 'encode_arrays', interrupted)
     with pytest.raises(KeyboardInterrupt):
       tokenise(text, tmp_path, num_shards=4)
   there = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob('*.array_record')}

@@ -124,7 +124,7 @@ def test_all_partitions_are_equally_likely():
   )
   counts = {}
   for _ in range(6000):  # 10 tokens: 4 of noise in 2 spans (3 partitions), 6 others in 2 (5 partitions)
-    lengths = tuple(objective.span_lengths(10, rng).tolist())
+    lengths = tuple(objective.span_lengths(10, objective.draws(10, rng)[None]).reshape(-1).tolist())
     counts[lengths] = counts.get(lengths, 0) + 1
   expected = {(6 - a, b, a, 4 - b) for a, b in itertools.product(range(1, 6), range(1, 4))}
   assert set(counts) == expected

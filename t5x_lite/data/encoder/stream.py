@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from t5x_lite.data import documents
 from t5x_lite.data.streams import Cursor, TaskExample
 
@@ -28,4 +26,4 @@ class LabelledStream:
     document, examples, dropped = filled
     is_last = offset + 1 == len(examples)
     self.cursor = Cursor(document + is_last, 0 if is_last else offset + 1, example + 1)
-    return dataclasses.replace(examples[offset], dropped=0 if offset else dropped)
+    return examples[offset]._replace(dropped=0 if offset else dropped)

@@ -6,8 +6,10 @@ the number of a record must not depend on what has been read before.
 
 from __future__ import annotations
 
+import bisect
 import collections
 import hashlib
+import itertools
 import json
 import logging
 import pathlib
@@ -47,7 +49,7 @@ class FileRecords:
     skip_bad: bool,
   ):
     self._files = [_File(path, reading, fields, skip_bad) for path in paths]
-    self._ends = np.cumsum([len(file) for file in self._files], dtype=np.int64)
+    self._ends = list(itertools.accumulate(len(file) for file in self._files))
     skipped: collections.Counter[str] = collections.Counter()
     for file in self._files:
       skipped.update(file.skipped)
@@ -56,14 +58,14 @@ class FileRecords:
       _log.warning('skipped %d bad records of %d: %s', skipped.total(), skipped.total() + len(self), self.skipped)
 
   def __len__(self) -> int:
-    return int(self._ends[-1]) if len(self._ends) else 0
+    return self._ends[-1] if self._ends else 0
 
   def __getitem__(self, index: int) -> dict[str, Any]:
     """Record `index`. Raises `UsageError` with file and record if it is bad."""
     if not 0 <= index < len(self):
       raise IndexError(f'record {index} of {len(self)}')
-    file = int(np.searchsorted(self._ends, index, side='right'))
-    return self._files[file].read(index - (int(self._ends[file - 1]) if file else 0))
+    file = bisect.bisect_right(self._ends, index)
+    return self._files[file].read(index - (self._ends[file - 1] if file else 0))
 
   def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
     """Several records."""
@@ -89,8 +91,9 @@ class _File:
 
   def read(self, index: int) -> dict[str, Any]:
     """Record `index` of those that count."""
-    # Before the j-th bad record (of number bad[j]) there are bad[j] - j good ones.
-    number = index + int(np.searchsorted(self._bad - np.arange(len(self._bad)), index, side='right'))
+    number = index
+    if len(self._bad):  # before the j-th bad record (of number bad[j]) there are bad[j] - j good ones
+      number += int(np.searchsorted(self._good_before_bad, index, side='right'))
     try:
       return self._checked(number)
     except BadRecord as error:
@@ -122,6 +125,7 @@ class _File:
 
       folder = file_cache.in_cache(file, f'bad-{kind}', build)
       self._bad, self.skipped = np.load(folder / _BAD), json.loads((folder / _SKIPPED).read_text())
+    self._good_before_bad = self._bad - np.arange(len(self._bad))
     if self.skipped:
       _log.info('%s: skipped bad records: %s', self._path, self.skipped)
 

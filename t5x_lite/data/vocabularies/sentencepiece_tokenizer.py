@@ -98,6 +98,14 @@ class SentencePieceTokenizer(LayoutTokenizer):
     found = [[next(encoded) if isinstance(part, str) else part for part in row] for row in rows]
     return [parts[0] if len(parts) == 1 else [i for part in parts for i in part] for parts in found]
 
+  def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """`encode` of each text, int32, read-only: SentencePiece writes the arrays itself, and never a list."""
+    rows = [list(self._sections(text)) for text in texts]
+    parts = [part for row in rows for part in row if isinstance(part, str)]
+    encoded = iter(self._processor.encode(parts, out_type='numpy'))
+    found = [[next(encoded) if isinstance(part, str) else np.array(part, np.int32) for part in row] for row in rows]
+    return [arrays[0] if len(arrays) == 1 else np.concatenate(arrays) for arrays in found]
+
   def encode_with_offsets(self, text: str) -> tuple[list[int], list[offsets.Span]]:
     """`encode`, and where in `text` each piece stands: all of a cluster that was normalised where the cluster does.
 

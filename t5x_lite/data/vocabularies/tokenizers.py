@@ -87,6 +87,9 @@ class Tokenizer(Protocol):
   def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
     """`encode` of each text, faster than one by one."""
 
+  def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """`encode` of each text, as arrays, int32, which need not be writeable."""
+
   def decode(self, ids: Iterable[int]) -> str:
     """Text of `ids` up to the first end of sequence; ids beyond the vocabulary read as unknown."""
 
@@ -116,6 +119,14 @@ class LayoutTokenizer(abc.ABC):
   @abc.abstractmethod
   def token_id(self, token: str) -> int | None:
     """Id of exactly this token, or None if the vocabulary does not have it."""
+
+  @abc.abstractmethod
+  def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    """Ids of each text, without special tokens around them."""
+
+  def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
+    """`encode_batch` as arrays, int32, which need not be writeable."""
+    return [np.array(ids, np.int32) for ids in self.encode_batch(texts)]
 
   @abc.abstractmethod
   def _continuing(self) -> np.ndarray:
