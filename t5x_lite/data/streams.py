@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
@@ -35,9 +35,12 @@ class Objective(Protocol):
     """Raw tokens (int32 `[<= raw length]`) -> the features of an example, int32."""
 
 
-@runtime_checkable
 class BatchedObjective(Objective, Protocol):
   """An objective that makes examples of many texts of one length at a time; they are those of one call for each."""
+
+  @property
+  def makes_many(self) -> bool:
+    """Whether it does; objectives without `draws` and `batch` need not say that they do not."""
 
   def draws(self, length: int, rng: np.random.Generator) -> np.ndarray:
     """All that is random about an example of `length` tokens, `[draws]`."""
@@ -116,7 +119,7 @@ class TextStream:
     self._raw_length = raw_length
     self._tokenizer = tokenizer
     self._generator = generator
-    self._makes_many = isinstance(objective, BatchedObjective)
+    self._makes_many = getattr(objective, 'makes_many', False)
     self._ready: collections.deque[tuple[Cursor, Cursor, TaskExample]] = collections.deque()
     self.cursor = Cursor()
 
@@ -152,14 +155,14 @@ class TextStream:
 
   def _examples(self, chunks: Sequence[_Chunk]) -> list[dict[str, np.ndarray]]:
     """The features of the examples that chunks become; all but the last are whole."""
-    objective: Any = self._objective
     made: list[dict[str, np.ndarray]] = []
     whole = [chunk for chunk in chunks if len(chunk.tokens) == self._raw_length]
     if len(whole) > 1:
+      objective = cast(BatchedObjective, self._objective)
       draws = [objective.draws(self._raw_length, self._generator(chunk.before.example)) for chunk in whole]
       made = objective.batch(np.stack([chunk.tokens for chunk in whole]), np.stack(draws), self._tokenizer)
     rest = chunks[len(made) :]
-    return made + [objective(own.tokens, self._generator(own.before.example), self._tokenizer) for own in rest]
+    return made + [self._objective(own.tokens, self._generator(own.before.example), self._tokenizer) for own in rest]
 
   def _chunk(self, cursor: Cursor) -> _Chunk | None:
     """The text from a place on, as long as an example takes; shorter at the end, and None behind it."""

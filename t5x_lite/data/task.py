@@ -9,7 +9,7 @@ plain values, kept in one registry, so that a gin file can name them:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from t5x_lite.core import errors
@@ -24,6 +24,7 @@ Preprocess = Callable[[Record], 'Example | Iterable[Example] | None']
 
 UNSUPERVISED_FEATURES = ('text',)
 SUPERVISED_FEATURES = ('inputs', 'targets')
+_UNSUPERVISED_KEYS, _SUPERVISED_KEYS = frozenset(UNSUPERVISED_FEATURES), frozenset(SUPERVISED_FEATURES)
 HEADS = ('classification', 'regression', 'multiple_choice', 'span', 'tagging')
 TRUNCATE, SPLIT, DROP = LONG_EXAMPLES = ('truncate', 'split', 'drop')
 JOINED, SPLIT_DOCUMENTS, TRUNCATED = DOCUMENTS = ('joined', 'split', 'truncated')
@@ -139,20 +140,21 @@ class Task:
     """Number of records in `split`, before preprocessing."""
     return self.source.num_examples(self.source_split(split))
 
-  def examples(self, record: Record) -> Iterator[Example]:
+  def examples(self, record: Record) -> Sequence[Example]:
     """The examples of one record. Raises `UsageError` where `preprocess` returns other keys than it should."""
     try:
       made = self.preprocess(record)
-      several = (made,) if isinstance(made, Mapping) else made or ()
-      for example in several:
-        if set(example) != set(self.features):
-          raise errors.UsageError(
-            f'task {self.name!r} (supervised={self.supervised}): preprocess returned the keys {sorted(example)}, '
-            f'expected {sorted(self.features)}'
-          )
-        yield example
+      several = (made,) if isinstance(made, dict | Mapping) else tuple(made or ())
     except KeyError as error:
       raise self._missing(error, record) from error
+    expected = _SUPERVISED_KEYS if self.supervised else _UNSUPERVISED_KEYS
+    for example in several:
+      if example.keys() != expected:
+        raise errors.UsageError(
+          f'task {self.name!r} (supervised={self.supervised}): preprocess returned the keys {sorted(example)}, '
+          f'expected {sorted(self.features)}'
+        )
+    return several
 
   def encoder_examples(self, record: Record) -> Iterator[Record]:
     """The examples of one record for models with heads."""

@@ -46,8 +46,6 @@ class PartChoice:
 
   def at_random(self, draw: int, stage: int) -> int:
     """The part of draw number `draw`, by shares of the examples."""
-    if len(self._shares[stage]) == 1:
-      return 0
     block, at = divmod(draw, _DRAWS_PER_BLOCK)
     if block != self._block_index:
       generator = randomness.generator(self._seed, randomness.MIXTURE, (block, self._shard, 0))
@@ -214,6 +212,8 @@ class VirtualShard:
     return None
 
   def _next_part(self, choice: PartChoice) -> int:
+    if len(self._parts) == 1:
+      return 0
     stage = choice.stage(self.sums.rows // self._rows_per_batch)
     if not choice.by_tokens:
       return choice.at_random(sum(part.cursor.example for part in self._parts), stage)

@@ -21,7 +21,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from t5x_lite.core import errors
-from t5x_lite.objectives import masking_units
+from t5x_lite.objectives import masking_units, spans
 from t5x_lite.objectives.protocols import Masks
 
 _ADDED = 2  # [CLS] and [SEP]
@@ -67,6 +67,11 @@ class MaskedLM:
       if value is not None and value < 1:
         raise errors.UsageError(f'masked LM: got {name} {value!r}, expected at least 1')
 
+  @property
+  def makes_many(self) -> bool:
+    """Whether there is `batch`: only for single tokens."""
+    return self.unit == 'token'
+
   def raw_length(self, feature_lengths: Mapping[str, int]) -> int:
     """The raw tokens of a full row: `[CLS]` and `[SEP]` are added."""
     length = feature_lengths['inputs']
@@ -94,16 +99,59 @@ class MaskedLM:
     Returns:
       `inputs`, `targets` and `predicted` (1 where a target is predicted), int32 `[length + 2]`.
     """
-    targets = np.empty(len(tokens) + _ADDED, np.int32)
-    targets[0], targets[1:-1], targets[-1] = tokenizer.cls_id, tokens, tokenizer.sep_id
-    return self.masked(targets, rng, tokenizer)
+    if self.unit == 'token':
+      return self.batch(tokens[None], self.draws(len(tokens), rng)[None], tokenizer)[0]
+    return self.masked(_framed(tokens[None], tokenizer)[0], rng, tokenizer)
+
+  def draws(self, length: int, rng: np.random.Generator) -> np.ndarray:
+    """All that is random about an example of `length` tokens of which single ones are chosen, for `batch`.
+
+    float64 `[length + 2 + 2 * predictions]`: what chooses, what becomes of the chosen, and the random tokens.
+    """
+    length += _ADDED
+    return rng.random(length + 2 * self.num_predictions(length))
+
+  def batch(self, tokens: np.ndarray, draws: np.ndarray, tokenizer: Masks) -> list[dict[str, np.ndarray]]:
+    """Makes examples of texts of one length, of which single tokens are chosen: faster than one after the other.
+
+    Args:
+      tokens: `[N, length]` int.
+      draws: what `draws` returned for each, `[N, draws]`.
+      tokenizer: see `__call__`.
+
+    Returns:
+      What `__call__` returns for each.
+    """
+    targets = _framed(tokens, tokenizer)
+    inputs, predicted = self._masked(targets, draws, tokenizer)
+    return [{'inputs': inputs[i], 'targets': targets[i], 'predicted': predicted[i]} for i in range(len(targets))]
+
+  def _masked(self, targets: np.ndarray, draws: np.ndarray, tokenizer: Masks) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and what is predicted, int32 `[N, length]`, of targets with special tokens, which are never predicted."""
+    num, length = targets.shape
+    count = self.num_predictions(length)
+    chances, fates, others = draws[:, :length], draws[:, length : length + count], draws[:, length + count :]
+    chances = np.where(_special(targets, tokenizer), 2.0, chances)
+    places = spans.smallest(chances, min(count, length))
+    rows = np.arange(num)[:, None]
+    is_chosen = chances[rows, places] < 1.0  # where there are fewer tokens than predictions, not all places are
+    fates = np.where(is_chosen, fates[:, : places.shape[1]], 2.0)
+    inputs, predicted = targets.copy(), np.zeros_like(targets)
+    predicted[rows, places] = is_chosen
+    row, at = (fates < self.mask_share).nonzero()
+    inputs[row, places[row, at]] = tokenizer.mask_id
+    row, at = ((fates >= self.mask_share) & (fates < self.mask_share + self.random_share)).nonzero()
+    inputs[row, places[row, at]] = (others[row, at] * tokenizer.vocab_size).astype(np.int32)
+    return inputs, predicted
 
   def masked(self, targets: np.ndarray, rng: np.random.Generator, tokenizer: Masks) -> dict[str, np.ndarray]:
     """The same of tokens that have their special ones already, int32 `[length]`: the features, int32 `[length]`."""
+    if self.unit == 'token':
+      draws = self.draws(len(targets) - _ADDED, rng)
+      inputs, predicted = self._masked(targets[None], draws[None], tokenizer)
+      return {'inputs': inputs[0], 'targets': targets, 'predicted': predicted[0]}
     mask_id = tokenizer.mask_id
-    is_special = (targets == tokenizer.cls_id) | (targets == tokenizer.sep_id)
-    is_special |= (targets == mask_id) | (targets == tokenizer.pad_id)
-    chosen = self._chosen(targets, np.flatnonzero(~is_special), rng, tokenizer)
+    chosen = self._chosen(targets, np.flatnonzero(~_special(targets, tokenizer)), rng, tokenizer)
     draw = rng.random(len(chosen))
     hidden = draw < self.mask_share
     replaced = chosen[(draw < self.mask_share + self.random_share) & ~hidden]
@@ -119,9 +167,20 @@ class MaskedLM:
   ) -> np.ndarray:
     """Which of the candidates, places in the targets, are predicted."""
     count = self.num_predictions(len(targets))
-    if self.unit == 'token':
-      return masking_units.choose_tokens(candidates, count, rng)
     continues = tokenizer.piece_continues[targets[candidates]]
     if self.unit == 'word':
       return masking_units.choose_words(candidates, continues, count, rng)
     return masking_units.choose_ngrams(candidates, continues, count, self.max_ngram, rng)
+
+
+def _framed(tokens: np.ndarray, tokenizer: Masks) -> np.ndarray:
+  """`[CLS]`, the tokens `[N, length]`, and `[SEP]`: int32 `[N, length + 2]`."""
+  targets = np.empty((len(tokens), tokens.shape[1] + _ADDED), np.int32)
+  targets[:, 0], targets[:, 1:-1], targets[:, -1] = tokenizer.cls_id, tokens, tokenizer.sep_id
+  return targets
+
+
+def _special(tokens: np.ndarray, tokenizer: Masks) -> np.ndarray:
+  """bool like `tokens`: which of them are special tokens."""
+  special = (tokens == tokenizer.cls_id) | (tokens == tokenizer.sep_id)
+  return special | (tokens == tokenizer.mask_id) | (tokens == tokenizer.pad_id)

@@ -1,4 +1,4 @@
-"""Which tokens a masked language model predicts: single ones, whole words, or n-grams of whole words.
+"""Which tokens a masked language model predicts where it hides whole words, or n-grams of whole words.
 
 Each function takes the candidates, which are the places of all tokens but the special ones, ascending int
 `[candidates]`, and returns some of them, at most `count`.
@@ -11,13 +11,6 @@ a special token.
 from __future__ import annotations
 
 import numpy as np
-
-
-def choose_tokens(candidates: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-  """`count` of the candidates, or all if there are no more; every choice equally likely, in no particular order."""
-  if count >= len(candidates):
-    return candidates
-  return rng.choice(candidates, count, replace=False, shuffle=False)
 
 
 def choose_words(candidates: np.ndarray, continues: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -37,6 +37,7 @@ class SpanCorruption:
   noise_density: float = 0.15
   mean_noise_span_length: float = 3.0
   features: ClassVar[tuple[str, ...]] = ('inputs', 'targets')
+  makes_many: ClassVar[bool] = True
 
   def __post_init__(self):
     if not 0.0 < self.noise_density < 1.0:
@@ -91,8 +92,8 @@ class SpanCorruption:
     return noise, min(count, length - noise)  # at high densities T5 runs out of text between the spans
 
   def draws(self, length: int, rng: np.random.Generator) -> np.ndarray:
-    """All that is random about an example of `length` tokens: float64 `[length - 2]`, for `batch`."""
-    return rng.random(max(length - 2, 0))
+    """All that is random about an example of `length` tokens: float32 `[length - 2]`, for `batch`."""
+    return rng.random(max(length - 2, 0), np.float32)
 
   def span_lengths(self, length: int, draws: np.ndarray) -> np.ndarray:
     """Lengths of the spans of texts, int64 `[N, spans, 2]`: non-noise and noise by turns. All partitions are as likely.
@@ -101,7 +102,7 @@ class SpanCorruption:
 
     Args:
       length: of every text, in tokens.
-      draws: float64 `[N, length - 2]`.
+      draws: float32 `[N, length - 2]`.
     """
     noise, count = self._noise(length)
     lengths = np.empty((len(draws), count, 2), np.int64)

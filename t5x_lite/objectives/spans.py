@@ -19,20 +19,33 @@ def partitions(items: int, segments: int, draws: np.ndarray) -> np.ndarray:
   Args:
     items: what a partition adds up to.
     segments: how many ints that are.
-    draws: uniform in [0, 1), float64 `[N, items - 1]`.
+    draws: uniform in [0, 1), `[N, items - 1]`.
   """
   cuts = segments - 1
   edges = np.zeros((len(draws), segments + 1), np.int64)
   edges[:, -1] = items
-  if 0 < cuts < items - 1:
-    largest = np.partition(draws, cuts - 1, axis=1)[:, cuts - 1 : cuts]
-    is_cut = draws <= largest
-    if np.count_nonzero(is_cut) != cuts * len(draws):  # two equal draws: the first of them counts
-      is_cut = np.argsort(np.argsort(draws, axis=1, kind='stable'), axis=1) < cuts
-    edges[:, 1:-1] = (np.flatnonzero(is_cut) % (items - 1)).reshape(-1, cuts) + 1
-  elif cuts:
-    edges[:, 1:-1] = np.arange(1, items)
-  return np.diff(edges, axis=1)
+  if cuts:
+    edges[:, 1:-1] = smallest(draws, cuts) + 1
+  return edges[:, 1:] - edges[:, :-1]
+
+
+def smallest(draws: np.ndarray, count: int) -> np.ndarray:
+  """The places of the `count` smallest draws of each row, ascending: a random subset of the places.
+
+  Args:
+    draws: `[N, places]`; of equal ones the first counts as smaller.
+    count: from 1 to the number of places.
+
+  Returns:
+    int64 `[N, count]`.
+  """
+  num, places = draws.shape
+  if count == places:
+    return np.broadcast_to(np.arange(places), draws.shape)
+  is_small = draws <= np.partition(draws, count - 1, axis=1)[:, count - 1 : count]
+  if np.count_nonzero(is_small) != count * num:
+    is_small = np.argsort(np.argsort(draws, axis=1, kind='stable'), axis=1) < count
+  return is_small.nonzero()[1].reshape(num, count)
 
 
 def first_sentinels(tokenizer: Sentinels, count: int, needs: str, advice: str) -> np.ndarray:

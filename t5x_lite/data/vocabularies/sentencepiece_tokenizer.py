@@ -100,6 +100,8 @@ class SentencePieceTokenizer(LayoutTokenizer):
 
   def encode_arrays(self, texts: Sequence[str]) -> list[np.ndarray]:
     """`encode` of each text, int32, read-only: SentencePiece writes the arrays itself, and never a list."""
+    if self._leaves_texts_alone and not any(map(self._tokens_in_text.search, texts)):
+      return self._processor.encode(list(texts), out_type='numpy')
     rows = [list(self._sections(text)) for text in texts]
     parts = [part for row in rows for part in row if isinstance(part, str)]
     encoded = iter(self._processor.encode(parts, out_type='numpy'))
@@ -208,6 +210,10 @@ class SentencePieceTokenizer(LayoutTokenizer):
         yield match.start(), match.group(), token_id
         start = match.end()
     yield start, text[start:], None
+
+  @functools.cached_property
+  def _leaves_texts_alone(self) -> bool:
+    return self.family.cleaning is None and not self.hugging_face_rules
 
   def _section(self, text: str) -> str | list[int]:
     text = sentencepiece_layout.clean(text, self.family.cleaning)
