@@ -76,9 +76,12 @@ def arms(args: argparse.Namespace) -> list[Arm]:
     kinds = zip(collators, ('pt', 'np'), strict=True)
     found += [peer(title, args.hf_python, 'hugging_face_collation', return_tensors=kind) for title, kind in kinds]
   if args.wordpiece:
-    alone = 'WordPiece alone'
-    found.append(ours(alone, 'tokenizer_alone', wordpiece=args.wordpiece))
-    found.append(ours('masked LM, packed, with WordPiece', 'masked_lm', alone, wordpiece=args.wordpiece))
+    pipeline, whole = 'masked LM, packed, with WordPiece', 'transformers, tokenizer to batches'
+    against = (whole, 1.0) if args.hf_python else ()
+    found.append(ours(pipeline, 'masked_lm', *against, wordpiece=args.wordpiece))
+    if args.hf_python:
+      found.append(peer(whole, args.hf_python, 'hugging_face_masked_lm', wordpiece=args.wordpiece))
+    found.append(ours('WordPiece alone', 'tokenizer_alone', pipeline, wordpiece=args.wordpiece))
   return found
 
 

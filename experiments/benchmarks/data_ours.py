@@ -66,8 +66,10 @@ def collation(folder: pathlib.Path) -> Iterator[int]:
   raw = np.load(folder / 'rows.npy')
   for start in itertools.cycle(range(0, len(raw) - ROWS + 1, ROWS)):
     batch = {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in spec.items()}
-    for index, tokens in enumerate(raw[start : start + ROWS]):
-      entry = packing.Entry(converter(objective(tokens, rng, tokenizer)))
+    tokens = raw[start : start + ROWS]
+    draws = np.stack([objective.draws(tokens.shape[1], rng) for _ in tokens])
+    for index, example in enumerate(objective.batch(tokens, draws, tokenizer)):
+      entry = packing.Entry(converter(example))
       packing.write_row(packing.Row.of([entry], {'encoder': None}), batch, index, converter)
     yield _count(batch)
 

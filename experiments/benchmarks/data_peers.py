@@ -68,7 +68,35 @@ def hugging_face_collation(folder: pathlib.Path, return_tensors: str) -> Iterato
     yield int(batch['attention_mask'].sum())
 
 
-ARMS = {'seqio_span_corruption': seqio_span_corruption, 'hugging_face_collation': hugging_face_collation}
+def hugging_face_masked_lm(folder: pathlib.Path, wordpiece: str) -> Iterator[int]:
+  """Text to masked batches: the tokenizer on many texts, their ids end to end in rows, the collator."""
+  import torch
+  import transformers
+
+  torch.set_num_threads(1)
+  tokenizer = transformers.BertTokenizerFast(vocab=str(pathlib.Path(wordpiece) / 'vocab.txt'))
+  collator = transformers.DataCollatorForLanguageModeling(tokenizer)
+  texts = (folder / 'documents.txt').read_text(encoding='utf-8').splitlines()
+  length, rest, rows = 510, [], []
+  for start in itertools.cycle(range(0, len(texts), ROWS)):
+    for ids in tokenizer(texts[start : start + ROWS], add_special_tokens=False, verbose=False)['input_ids']:
+      rest += [*ids, tokenizer.sep_token_id]
+    whole = len(rest) // length * length
+    rows += [
+      [tokenizer.cls_token_id, *rest[at : at + length], tokenizer.sep_token_id] for at in range(0, whole, length)
+    ]
+    rest = rest[whole:]
+    while len(rows) >= ROWS:
+      batch = collator([{'input_ids': row, 'attention_mask': [1] * len(row)} for row in rows[:ROWS]])
+      rows = rows[ROWS:]
+      yield int(batch['attention_mask'].sum())
+
+
+ARMS = {
+  'seqio_span_corruption': seqio_span_corruption,
+  'hugging_face_collation': hugging_face_collation,
+  'hugging_face_masked_lm': hugging_face_masked_lm,
+}
 
 if __name__ == '__main__':
   data_rounds.serve(ARMS)
