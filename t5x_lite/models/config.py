@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from t5x_lite.core.errors import UsageError, unknown
+from t5x_lite.nn.attend import AUTO, IMPLEMENTATIONS
 from t5x_lite.nn.linear import Initializer
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.mlp import activation
@@ -42,6 +43,8 @@ class ModelConfig:
     num_labels: outputs of the heads 'classification' and 'tagging'.
     dropout_rate: dropout everywhere.
     dtype: of activations, 'float32' or 'bfloat16'; parameters, logits and softmax are float32 always.
+    attention: what computes attention: 'auto', the best that the platform has, or another of
+      `nn.attend.IMPLEMENTATIONS`.
     scan_layers: whether the layers of a stack are scanned: faster to compile, one stacked array per parameter.
     remat_policy: what the backward pass computes again; a name in `nn.transformer.REMAT_POLICIES`.
   """
@@ -65,6 +68,7 @@ class ModelConfig:
   num_labels: int = 2
   dropout_rate: float = 0.0
   dtype: str = 'float32'
+  attention: str = AUTO
   scan_layers: bool = True
   remat_policy: str = 'none'
 
@@ -76,6 +80,7 @@ class ModelConfig:
         raise UsageError(f'{name}.{field.name} is {value}: expected at least {self.least(field.name)}')
     if self.dtype not in ('float32', 'bfloat16'):
       raise UsageError(f"dtype of activations is {self.dtype!r}: expected 'float32' or 'bfloat16'")
+    check_choice(f'attention of {name}', self.attention, IMPLEMENTATIONS)
     if self.remat_policy not in REMAT_POLICIES:
       raise unknown('remat policy', self.remat_policy, REMAT_POLICIES)
     if not 0.0 <= self.dropout_rate < 1.0:
@@ -141,6 +146,7 @@ class ModelConfig:
       'activations': tuple(self.mlp_activations),
       'routing': self.routing(),
       'dropout_rate': self.dropout_rate,
+      'attention': self.attention,
       'dtype': jnp.dtype(self.dtype),
     }
     return BlockConfig(**common | changes)

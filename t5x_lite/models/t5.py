@@ -19,11 +19,12 @@ from t5x_lite.core.logits import FactoredLogits
 from t5x_lite.models import heads
 from t5x_lite.models.config import ModelConfig, check_choice
 from t5x_lite.nn import flops
+from t5x_lite.nn.attend import STRUCTURED, Case, choose, platform
 from t5x_lite.nn.cache import DecodeCache, KVCache, LayerCache
 from t5x_lite.nn.embed import Embed, output_embed
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.norm import RMSNorm
-from t5x_lite.nn.positions import RelativePositionBias, sinusoidal_positions
+from t5x_lite.nn.positions import RelativeBias, RelativePositionBias, sinusoidal_positions
 from t5x_lite.nn.transformer import BlockConfig, Context, Stack
 
 POSITION_KINDS = ('relative', 'rotary', 'sinusoidal', 'none')
@@ -114,9 +115,7 @@ class T5Stack(nn.Module):
   ) -> tuple[jax.Array, LayerCache | None]:
     """Maps embedded tokens `[B, T, D]` to `[B, T, D]`."""
     if self.config.positions == 'relative':
-      keys = x.shape[1] if cache is None else cache.self_attention.key.shape[2]
-      queries = jnp.arange(x.shape[1], dtype=jnp.int32) + jnp.asarray(context.index, jnp.int32)
-      context = context.replace(bias=self.relpos_bias(queries, jnp.arange(keys, dtype=jnp.int32)))
+      context = context.replace(bias=self._bias(x.shape[1], context, cache))
     elif self.config.positions == 'sinusoidal':
       assert context.positions is not None
       x += sinusoidal_positions(context.positions, self.config.emb_dim).astype(x.dtype)
@@ -124,6 +123,25 @@ class T5Stack(nn.Module):
     x = self.dropout(x, deterministic=deterministic)
     x, cache = self.blocks(x, context, cache, deterministic=deterministic)
     return self.dropout(self.norm(x), deterministic=deterministic), cache
+
+  def _bias(self, queries: int, context: Context, cache: LayerCache | None) -> RelativeBias | jax.Array:
+    """The bias of all layers: as structure for what can use it, and else as an array, made once."""
+    config, bias = self.config, self.relpos_bias()
+    keys = queries if cache is None else cache.self_attention.key.shape[2]
+    if cache is None:
+      case = Case(
+        platform=platform(),
+        dtype=jnp.dtype(config.dtype),
+        queries=queries,
+        keys=keys,
+        heads=config.num_heads,
+        head_dim=config.head_dim,
+        bias='relative',
+        mask=context.mask,
+      )
+      if choose(config.attention, case) in STRUCTURED:
+        return bias
+    return bias.materialise(queries, keys, context.index)
 
   def project_encoded(self, encoded: jax.Array) -> KVCache:
     """Keys and values of every layer's cross-attention, `[Y, B, S, N, H]`."""

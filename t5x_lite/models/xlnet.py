@@ -31,6 +31,7 @@ from t5x_lite.core.logits import FactoredLogits
 from t5x_lite.models import heads
 from t5x_lite.models.config import ModelConfig, check_choice
 from t5x_lite.nn import flops
+from t5x_lite.nn.attend import AUTO, XLA
 from t5x_lite.nn.embed import Embed
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.relative_attention import (
@@ -81,6 +82,11 @@ class XlnetConfig(ModelConfig):
   def __post_init__(self) -> None:
     super().__post_init__()
     check_choice('attn_type of XlnetConfig', self.attn_type, ATTENTION_KINDS)
+    if self.attention not in (AUTO, XLA):
+      raise UsageError(
+        f"XlnetConfig.attention is {self.attention!r}, which has none of relative attention's scores: "
+        f'expected {AUTO!r} or {XLA!r}'
+      )
     if self.num_kv_heads not in (None, self.num_heads):
       raise UsageError(f'XlnetConfig.num_kv_heads is {self.num_kv_heads}: relative attention has no grouped heads')
     if self.num_experts:

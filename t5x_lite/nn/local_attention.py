@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from t5x_lite.nn.masks import Mask, same_example
 
-# From query, key, value and mask to `[B, T, N, H]`, as `nn.attention.dot_product_attention`.
+# From query, key, value and mask to `[B, T, N, H]`, as `nn.dot_product.dot_product_attention`.
 Attend = Callable[..., jax.Array]
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from flax import struct
 
 from t5x_lite.core import axes
 from t5x_lite.nn.embed import Embed
@@ -97,6 +98,45 @@ def relative_position_bucket(
   return offset + jnp.where(distance < exact, distance, jnp.minimum(large, num_buckets - 1))
 
 
+@struct.dataclass
+class RelativeBias:
+  """T5's attention bias, not multiplied out: a scalar for each head and bucket of distances.
+
+  Packed rows need no more than row indices: inside an example, differences of row indices equal differences of
+  positions, and what lies across examples is masked.
+
+  Attributes:
+    table: float32 `[N, R]`, R buckets.
+    bidirectional: see `relative_position_bucket`.
+    max_distance: see there.
+    dtype: of the bias.
+  """
+
+  table: jax.Array
+  bidirectional: bool = struct.field(pytree_node=False)
+  max_distance: int = struct.field(pytree_node=False, default=128)
+  dtype: Any = struct.field(pytree_node=False, default=jnp.float32)
+
+  def of(self, distances: jax.Array) -> jax.Array:
+    """The bias `[N, ...]` of int32 distances `key index - query index` `[...]`."""
+    num_buckets = self.table.shape[1]
+    buckets = relative_position_bucket(
+      distances, bidirectional=self.bidirectional, num_buckets=num_buckets, max_distance=self.max_distance
+    )
+    # A one-hot product: its transpose is a matmul too, where that of a gather is a scatter, slow on accelerators.
+    one_hot = jax.nn.one_hot(buckets, num_buckets, dtype=self.dtype)
+    return jnp.einsum('nr,...r->n...', self.table.astype(self.dtype), one_hot)
+
+  def materialise(self, queries: int, keys: int, offset: jax.Array | int = 0) -> jax.Array:
+    """The bias as `[1, N, T, S]`, for T queries of which the first stands at row index `offset`, and S keys from 0."""
+    places = jnp.arange(queries, dtype=jnp.int32) + jnp.asarray(offset, jnp.int32)
+    return self.of(jnp.arange(keys, dtype=jnp.int32)[None, :] - places[:, None])[None]
+
+  def by_distance(self, queries: int, keys: int, offset: jax.Array | int = 0) -> jax.Array:
+    """All that the bias consists of, `[N, T + S - 1]`: entry x belongs to distance x - (T - 1) - offset."""
+    return self.of(jnp.arange(1 - queries, keys, dtype=jnp.int32) - jnp.asarray(offset, jnp.int32))
+
+
 class RelativePositionBias(nn.Module):
   """T5's attention bias: a trained scalar per head and bucket, shared by all layers of a stack."""
 
@@ -107,21 +147,9 @@ class RelativePositionBias(nn.Module):
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, query_positions: jax.Array, key_positions: jax.Array) -> jax.Array:
-    """Bias `[1, N, T, S]` for int32 positions `[T]` and `[S]` within the row.
-
-    Packed rows need no more: inside an example, differences of row indices equal differences of positions, and what
-    lies across examples is masked.
-    """
+  def __call__(self) -> RelativeBias:
+    """The bias, as structure."""
     init = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
     init = nn.with_logical_partitioning(init, (axes.HEADS, axes.RELPOS_BUCKETS))
     table = self.param('rel_embedding', init, (self.num_heads, self.num_buckets), jnp.float32)
-    buckets = relative_position_bucket(
-      key_positions[None, :] - query_positions[:, None],
-      bidirectional=self.bidirectional,
-      num_buckets=self.num_buckets,
-      max_distance=self.max_distance,
-    )
-    # A one-hot product: its transpose is a matmul too, where that of a gather is a scatter, slow on accelerators.
-    one_hot = jax.nn.one_hot(buckets, self.num_buckets, dtype=self.dtype)
-    return jnp.einsum('nr,tsr->nts', table.astype(self.dtype), one_hot)[None]
+    return RelativeBias(table, self.bidirectional, self.max_distance, self.dtype)

@@ -17,8 +17,8 @@ from flax import linen as nn
 from flax import struct
 
 from t5x_lite.core import axes
-from t5x_lite.nn.attention import dot_product_attention
 from t5x_lite.nn.cache import KVCache
+from t5x_lite.nn.dot_product import dot_product_attention
 from t5x_lite.nn.linear import Dense, Initializer
 from t5x_lite.nn.transformer import BlockConfig
 
@@ -90,7 +90,7 @@ class RelativeAttention(nn.Module):
     head_dim: H.
     features: width D of the output.
     dropout_rate: dropout on the attention weights.
-    shared_dropout: see `nn.attention.dot_product_attention`.
+    shared_dropout: see `nn.dot_product.dot_product_attention`.
     dtype: dtype of activations.
     kernel_init: initialiser of all parameters (XLNet).
   """

@@ -14,7 +14,7 @@ from flax import struct
 from t5x_lite.core import axes
 from t5x_lite.core.errors import unknown
 from t5x_lite.core.logits import LAYER_LOSSES
-from t5x_lite.nn import local_attention
+from t5x_lite.nn.attend import AUTO, Relations, Style
 from t5x_lite.nn.attention import MultiHeadAttention
 from t5x_lite.nn.cache import KVCache, LayerCache
 from t5x_lite.nn.linear import Initializer, fan_in_init
@@ -22,6 +22,7 @@ from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.mlp import MLP
 from t5x_lite.nn.moe import MixtureOfExperts, Routing
 from t5x_lite.nn.norm import NORMS
+from t5x_lite.nn.positions import RelativeBias
 
 # What a block keeps for its backward pass; the rest is computed again. Names as in T5X.
 REMAT_POLICIES: dict[str, Callable[..., Any] | None] = {
@@ -54,6 +55,7 @@ class BlockConfig:
     dropout_rate: dropout on what is added to the residual stream, and on attention weights.
     mlp_dropout_rate: dropout on the hidden layer of the MLP; None: `dropout_rate` (T5; BERT and GPT-2 have none there).
     shared_dropout: whether all positions of a row share a dropout mask (T5X).
+    attention: what computes attention; one of `nn.attend.IMPLEMENTATIONS`.
     attention_scale: factor on attention logits; None is 1/sqrt(H).
     dtype: dtype of activations.
     query_init: initialiser of query projections.
@@ -77,6 +79,7 @@ class BlockConfig:
   dropout_rate: float = 0.0
   mlp_dropout_rate: float | None = None
   shared_dropout: bool = True
+  attention: str = AUTO
   attention_scale: float | None = None
   dtype: Any = jnp.float32
   query_init: Initializer = fan_in_init
@@ -93,6 +96,15 @@ class BlockConfig:
     """A norm of the configured kind."""
     return NORMS[self.norm](epsilon=self.norm_epsilon, dtype=self.dtype)
 
+  def attention_style(self) -> Style:
+    """How every attention layer of the block computes."""
+    return Style(
+      implementation=self.attention,
+      scale=self.head_dim**-0.5 if self.attention_scale is None else self.attention_scale,
+      dropout_rate=self.dropout_rate,
+      shared_dropout=self.shared_dropout,
+    )
+
   def make_attention(self, cross: bool = False) -> MultiHeadAttention:
     """An attention module of the configured shape; grouped heads and rotary positions are for self-attention."""
     return MultiHeadAttention(
@@ -101,10 +113,8 @@ class BlockConfig:
       features=self.features,
       num_kv_heads=None if cross else self.num_kv_heads,
       rotary_base=None if cross else self.rotary_base,
-      scale=self.attention_scale,
+      style=self.attention_style(),
       use_bias=self.use_bias,
-      dropout_rate=self.dropout_rate,
-      shared_dropout=self.shared_dropout,
       dtype=self.dtype,
       query_init=self.query_init,
       kernel_init=self.kernel_init,
@@ -145,7 +155,7 @@ class Context(struct.PyTreeNode):
 
   Attributes:
     mask: of self-attention.
-    bias: added to the logits of self-attention, broadcastable to `[B, N, T, S]`.
+    bias: added to the logits of self-attention; T5's relative bias, or an array broadcastable to `[B, N, T, S]`.
     encoded: `[B, S, D]` encoder output, where it was not projected into the cache before.
     cross_mask: of cross-attention.
     positions: int32 `[B, T]` of the positions of `x` in their examples, for rotary attention.
@@ -153,7 +163,7 @@ class Context(struct.PyTreeNode):
   """
 
   mask: Mask = dataclasses.field(default_factory=Mask)
-  bias: jax.Array | None = None
+  bias: RelativeBias | jax.Array | None = None
   encoded: jax.Array | None = None
   cross_mask: Mask = dataclasses.field(default_factory=Mask)
   positions: jax.Array | None = None
@@ -186,18 +196,18 @@ class Block(nn.Module):
     past = self.self_attention.keys_values(h, positions)
     if cache is not None:
       past = cache.self_attention.write(past.key, past.value, jnp.asarray(context.index))
-    mask: Any = context.mask
-    if cache is not None or context.bias is not None or not local_attention.fits(mask, h.shape[1]):
-      mask = mask.materialise(h.shape[1], past.key.shape[1], context.index, window)
-    h = self.self_attention(h, past, positions=positions, mask=mask, bias=context.bias, deterministic=deterministic)
+    relations = Relations(context.mask, context.bias, context.index, window)
+    h = self.self_attention(
+      h, past, relations, positions=positions, cached=cache is not None, deterministic=deterministic
+    )
     x = self._after(self.self_attention_norm, x, h, deterministic)
 
     if self.config.cross_attention:
       h = self._before(self.cross_attention_norm, x)
       encoder = self.project_encoded(context.encoded) if cache is None else cache.cross_attention
       assert encoder is not None, 'a cache without the encoder'
-      mask = context.cross_mask.materialise(h.shape[1], encoder.key.shape[1])
-      h = self.cross_attention(h, encoder, mask=mask, deterministic=deterministic)
+      relations = Relations(context.cross_mask)
+      h = self.cross_attention(h, encoder, relations, cached=cache is not None, deterministic=deterministic)
       x = self._after(self.cross_attention_norm, x, h, deterministic)
 
     h = self._before(self.mlp_norm, x)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from t5x_lite.nn.attention import attention_weights, dot_product_attention
+from t5x_lite.nn.dot_product import attention_weights, dot_product_attention
 from t5x_lite.nn.masks import Mask
 
 

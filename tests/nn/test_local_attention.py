@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from t5x_lite.nn import local_attention
-from t5x_lite.nn.attention import dot_product_attention
+from t5x_lite.nn.dot_product import dot_product_attention
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.transformer import BlockConfig, Context, Stack
 

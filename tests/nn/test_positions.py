@@ -28,14 +28,16 @@ def test_buckets_of_the_encoder():
 
 def test_bias_depends_on_the_distance_alone():
   module = RelativePositionBias(num_heads=2, bidirectional=True)
-  positions = jnp.arange(40, dtype=jnp.int32)
-  bias, params = module.init_with_output(jax.random.key(0), positions, positions)
-  bias = np.asarray(bias)
+  structure, _ = module.init_with_output(jax.random.key(0))
+  bias = np.asarray(structure.materialise(40, 40))
   assert bias.shape == (1, 2, 40, 40)
   for distance in (-5, 0, 3):
     diagonal = np.diagonal(bias[0], distance, axis1=1, axis2=2)
     np.testing.assert_allclose(diagonal, np.broadcast_to(diagonal[:, :1], diagonal.shape))
-  np.testing.assert_allclose(module.apply(params, positions[7:9], positions), bias[:, :, 7:9])
+  np.testing.assert_allclose(structure.materialise(2, 40, offset=7), bias[:, :, 7:9])
+  distances = np.asarray(structure.by_distance(40, 40))
+  np.testing.assert_allclose(distances[:, 39 + 3], bias[0, :, 5, 8])
+  np.testing.assert_allclose(structure.by_distance(2, 40, offset=7), distances[:, 39 - 8 : 39 - 8 + 41])
 
 
 def test_sinusoids_are_rotated_by_a_shift():
