@@ -33,6 +33,7 @@ _MACROS = {
   'vocab_size': 'VOCAB_SIZE',
   'dropout_rate': 'DROPOUT_RATE',
   'dtype': 'ACTIVATION_DTYPE',
+  'attention': 'ATTENTION',
   'scan_layers': 'SCAN_LAYERS',
   'remat_policy': 'REMAT_POLICY',
 }

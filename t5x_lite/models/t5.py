@@ -18,8 +18,7 @@ from t5x_lite.core.errors import UsageError
 from t5x_lite.core.logits import FactoredLogits
 from t5x_lite.models import heads
 from t5x_lite.models.config import ModelConfig, check_choice
-from t5x_lite.nn import flops
-from t5x_lite.nn.attend import STRUCTURED, Case, choose, platform
+from t5x_lite.nn import attend, flops
 from t5x_lite.nn.cache import DecodeCache, KVCache, LayerCache
 from t5x_lite.nn.embed import Embed, output_embed
 from t5x_lite.nn.masks import Mask
@@ -129,8 +128,8 @@ class T5Stack(nn.Module):
     config, bias = self.config, self.relpos_bias()
     keys = queries if cache is None else cache.self_attention.key.shape[2]
     if cache is None:
-      case = Case(
-        platform=platform(),
+      case = attend.Case(
+        platform=attend.platform(),
         dtype=jnp.dtype(config.dtype),
         queries=queries,
         keys=keys,
@@ -139,7 +138,7 @@ class T5Stack(nn.Module):
         bias='relative',
         mask=context.mask,
       )
-      if choose(config.attention, case) in STRUCTURED:
+      if attend.choose(config.attention, case) in attend.STRUCTURED:
         return bias
     return bias.materialise(queries, keys, context.index)
 

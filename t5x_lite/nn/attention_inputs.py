@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax import struct
 from jax.sharding import PartitionSpec
@@ -128,7 +129,7 @@ def _specs(inputs: Inputs, batch: tuple[str, ...], length: tuple[str, ...], head
   mask = {
     field.name: PartitionSpec(rows, queries if field.name in of_queries else None)
     for field in dataclasses.fields(inputs.places.mask)
-    if isinstance(getattr(inputs.places.mask, field.name), jax.Array)
+    if isinstance(getattr(inputs.places.mask, field.name), jax.Array | np.ndarray)
   }
   places = jax.tree.map(lambda _: PartitionSpec(), inputs.places)
   places = places.replace(mask=dataclasses.replace(inputs.places.mask, **mask))

@@ -171,7 +171,7 @@ def _part(arrays: Arrays, start: jax.Array, block: int) -> Arrays:
 def _query_side(mask: Mask, change: Callable[[jax.Array], jax.Array]) -> Mask:
   """The mask with `change` done to its arrays `[B, T, ...]`."""
   names = ('query_segments', 'query_order', 'visible')
-  changed = {name: change(getattr(mask, name)) for name in names if getattr(mask, name) is not None}
+  changed: dict[str, Any] = {name: change(getattr(mask, name)) for name in names if getattr(mask, name) is not None}
   return dataclasses.replace(mask, **changed)
 
 

@@ -370,8 +370,11 @@ def _backward_kernel(plan: _Plan, *refs: Any) -> None:
 
 def _spread(vector: jax.Array, rows: int) -> jax.Array:
   """From `[1, b + S]` to `[b, S]`, of which entry i, j is number b + j - i."""
-  square = jnp.broadcast_to(vector, (rows, vector.shape[1]))
-  return pltpu.roll(square, 0, 1, stride=1, stride_axis=0)[:, rows:]
+  square = jnp.broadcast_to(vector, (_SUBLANES, vector.shape[1]))
+  square = pltpu.roll(square, 0, 1, stride=1, stride_axis=0)
+  while square.shape[0] < rows:
+    square = jnp.concatenate([square, pltpu.roll(square, square.shape[0], 1)], axis=0)
+  return square[:, rows:]
 
 
 def _gathered(square: jax.Array) -> jax.Array:

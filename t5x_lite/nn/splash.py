@@ -48,10 +48,12 @@ def splash_attention(inputs: Inputs, settings: Settings) -> jax.Array:
   # Its own code promotes bfloat16 to float32 implicitly.
   with jax.numpy_dtype_promotion('standard'):
     out = jax.vmap(kernel)(*by_head, segments).swapaxes(1, 2)[:, :queries]
-  if query_segments is None or key_segments is None or query_segments is key_segments:
+  if query_segments is None or key_segments is None:
     return out
   # Where nothing is seen, it gives a mean of what must not be.
-  informed = jnp.any(query_segments[:, :, None] == key_segments[:, None, :], axis=-1)
+  visible = mask.materialise(queries, keys)
+  assert visible is not None
+  informed = jnp.any(visible, axis=-1)[:, 0]
   return jnp.where(informed[:, :, None, None], out, jnp.zeros((), out.dtype))
 
 
