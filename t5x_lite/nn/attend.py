@@ -6,9 +6,10 @@
   pallas     Our own kernel on a TPU (`nn.pallas_attention`): T5's relative bias, and dropout of single weights too.
   blockwise  The same in plain array operations, anywhere (`nn.blockwise`).
 
-'auto' takes the first that can do what is asked: on a TPU splash, pallas, blockwise, xla; on a GPU cudnn, xla; else
-xla. The last three never have an array of T x S per row and head, forward or backward. Steps through a cache are xla's,
-and local attention with global tokens is too, in blocks (`nn.local_attention`).
+'auto' takes the first that can do what is asked: on a TPU splash, pallas, blockwise, xla, and pallas before splash from
+rows of one length to rows of another, which splash copies, by head and filled up; on a GPU cudnn, xla; else xla. The
+last three of the list never have an array of T x S per row and head, forward or backward. Steps through a cache are
+xla's, and local attention with global tokens is too, in blocks (`nn.local_attention`).
 
 Attention dropout: one mask for all queries (T5) is dropout of values, which every implementation has. Dropout of
 single weights (BERT, GPT-2) is in xla, pallas and blockwise: cudnn and splash are used without it only. The last two
@@ -239,7 +240,10 @@ def choose(asked: str, case: Case) -> str:
     UsageError: the one asked for cannot; says why, and which can.
   """
   if asked == AUTO:
-    return next((name for name in _PREFERRED.get(case.platform, ()) if obstacle(name, case) is None), XLA)
+    preferred = _PREFERRED.get(case.platform, ())
+    if case.queries != case.keys:
+      preferred = tuple(sorted(preferred, key='splash'.__eq__))
+    return next((name for name in preferred if obstacle(name, case) is None), XLA)
   why = obstacle(asked, case)
   if why is not None:
     able = [repr(name) for name in IMPLEMENTATIONS[1:] if obstacle(name, case) is None]

@@ -42,6 +42,8 @@ class _Plan:
   Attributes:
     settings: scale, dropout.
     block: b, queries of a step.
+    queries: T.
+    keys: S.
     group: heads of a step.
     head_dim: H.
     causal: whether queries see no later keys.
@@ -54,6 +56,8 @@ class _Plan:
 
   settings: Settings
   block: int
+  queries: int
+  keys: int
   group: int
   head_dim: int
   causal: bool
@@ -81,6 +85,8 @@ def pallas_attention(inputs: Inputs, settings: Settings) -> jax.Array:
   plan = _Plan(
     settings=settings,
     block=block,
+    queries=queries,
+    keys=keys,
     group=_group(heads, width),
     head_dim=width,
     causal=mask.causal,
@@ -93,7 +99,7 @@ def pallas_attention(inputs: Inputs, settings: Settings) -> jax.Array:
   ones = jnp.ones((batch, 1), jnp.int32)
   query_segments = jnp.broadcast_to(ones, (batch, queries)) if mask.query_segments is None else mask.query_segments
   key_segments = jnp.broadcast_to(ones, (batch, keys)) if mask.key_segments is None else mask.key_segments
-  # Keys beyond the end are padding, which nothing sees; queries beyond the end see all, and are cut off.
+  # Keys beyond the end are padding, which nothing sees; queries beyond the end see all, and are written nowhere.
   integers = [
     _scalars(inputs.places),
     _fill(query_segments, padded_queries)[:, :, None],
@@ -102,15 +108,12 @@ def pallas_attention(inputs: Inputs, settings: Settings) -> jax.Array:
   if plan.prefix:
     assert mask.prefix is not None
     integers.append(_fill(mask.prefix.astype(jnp.int32), padded_keys)[:, None, :])
-  arrays = [
-    _fill(inputs.query.reshape(batch, queries, -1), padded_queries),
-    *(_fill(repeat_heads(x, heads).reshape(batch, keys, -1), padded_keys) for x in (inputs.key, inputs.value)),
-  ]
+  arrays = [inputs.query.reshape(batch, queries, -1)]
+  arrays += [repeat_heads(x, heads).reshape(batch, keys, -1) for x in (inputs.key, inputs.value)]
   distances = inputs.distances(padded_queries, padded_keys)
   if distances is not None:
     arrays.append(_windows(distances.astype(accumulator(inputs.query)), plan, padded_queries, padded_keys))
-  out = _attend(plan, tuple(arrays), tuple(integers))
-  return out[:, :queries].reshape(inputs.query.shape)
+  return _attend(plan, tuple(arrays), tuple(integers)).reshape(inputs.query.shape)
 
 
 def _group(heads: int, width: int) -> int:
@@ -139,13 +142,19 @@ def _windows(distances: jax.Array, plan: _Plan, queries: int, keys: int) -> jax.
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(plan: _Plan, arrays: tuple[jax.Array, ...], integers: tuple[jax.Array, ...]) -> jax.Array:
-  """`[B, T, N * H]` of queries, keys and values `[B, L, N * H]`, all of whole blocks, and the windows of the bias."""
+  """`[B, T, N * H]` of queries, keys and values `[B, L, N * H]`, and the windows of the bias."""
+  return _run_forward(plan, arrays, integers)
+
+
+# Jitted, the kernel is traced and lowered once for all layers of an unrolled stack.
+@functools.partial(jax.jit, static_argnums=0)
+def _run_forward(plan: _Plan, arrays: tuple[jax.Array, ...], integers: tuple[jax.Array, ...]) -> jax.Array:
   query = arrays[0]
-  grid = (query.shape[0], query.shape[2] // (plan.group * plan.head_dim), query.shape[1] // plan.block)
+  grid = (query.shape[0], query.shape[2] // (plan.group * plan.head_dim), pl.cdiv(plan.queries, plan.block))
   return pl.pallas_call(
     functools.partial(_forward_kernel, plan),
     grid=grid,
-    in_specs=_in_specs(plan, arrays, integers, lambda b, p, t: (b, p, t)),
+    in_specs=_in_specs(plan, arrays, lambda b, p, t: (b, p, t)),
     out_specs=_query_spec(plan, lambda b, p, t: (b, p, t)),
     out_shape=jax.ShapeDtypeStruct(query.shape, query.dtype),
     compiler_params=_compiler_params('parallel', 'parallel', 'arbitrary'),
@@ -159,16 +168,26 @@ def _forward(plan: _Plan, arrays: tuple[jax.Array, ...], integers: tuple[jax.Arr
 
 
 def _backward(plan: _Plan, residuals: Any, cotangent: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
-  arrays, integers = residuals
+  return _run_backward(plan, *residuals, cotangent), None
+
+
+_attend.defvjp(_forward, _backward)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _run_backward(
+  plan: _Plan, arrays: tuple[jax.Array, ...], integers: tuple[jax.Array, ...], cotangent: jax.Array
+) -> tuple[jax.Array, ...]:
+  """The gradients of `arrays`."""
   query, key, value = arrays[:3]
   lanes, dtype = plan.group * plan.head_dim, accumulator(query)
-  grid = (query.shape[2] // lanes, query.shape[0], query.shape[1] // plan.block)
+  grid = (query.shape[2] // lanes, query.shape[0], pl.cdiv(plan.queries, plan.block))
 
   # Heads outermost: the gradient of their bias is summed over all rows and blocks before the next heads begin.
   def order(p: Any, b: Any, t: Any) -> tuple[Any, Any, Any]:
     return b, p, t
 
-  key_spec = _key_spec(plan, key, order)
+  key_spec = _key_spec(plan, order)
   out_specs = [_query_spec(plan, order), key_spec, key_spec]
   shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in (query, key, value)]
   if plan.bias:
@@ -177,23 +196,20 @@ def _backward(plan: _Plan, residuals: Any, cotangent: jax.Array) -> tuple[tuple[
   gradients = pl.pallas_call(
     functools.partial(_backward_kernel, plan),
     grid=grid,
-    in_specs=[*_in_specs(plan, arrays, integers, order), _query_spec(plan, order)],
+    in_specs=[*_in_specs(plan, arrays, order), _query_spec(plan, order)],
     out_specs=out_specs,
     out_shape=shapes,
-    scratch_shapes=[pltpu.VMEM((key.shape[1], lanes), dtype)] * 2,
+    scratch_shapes=[pltpu.VMEM((_up(plan.keys, _LANES), lanes), dtype)] * 2,
     compiler_params=_compiler_params('parallel', 'arbitrary', 'arbitrary'),
     interpret=plan.settings.interpret,
     name='attention_backward',
   )(*integers, *arrays, cotangent)
-  return tuple(gradients), None
+  return tuple(gradients)
 
 
-_attend.defvjp(_forward, _backward)
-
-
-def _in_specs(plan: _Plan, arrays: tuple[jax.Array, ...], integers: tuple[jax.Array, ...], order: Any) -> list[Any]:
+def _in_specs(plan: _Plan, arrays: tuple[jax.Array, ...], order: Any) -> list[Any]:
   """Which block of each input a step has; `order` gives row, group of heads and block of queries of a step."""
-  keys = integers[2].shape[2]
+  keys = _up(plan.keys, _LANES)
 
   def at(*axes: str) -> Any:
     def index(*step: Any) -> tuple[Any, ...]:
@@ -208,7 +224,7 @@ def _in_specs(plan: _Plan, arrays: tuple[jax.Array, ...], integers: tuple[jax.Ar
     pl.BlockSpec((1, 1, keys), at('b', '', '')),
   ]
   specs += [pl.BlockSpec((1, 1, keys), at('b', '', ''))] * plan.prefix
-  specs += [_query_spec(plan, order)] + [_key_spec(plan, arrays[1], order)] * 2
+  specs += [_query_spec(plan, order)] + [_key_spec(plan, order)] * 2
   if plan.bias:
     specs.append(pl.BlockSpec((1, 1, *arrays[3].shape[2:]), at('p', 't', '', '')))
   return specs
@@ -222,12 +238,12 @@ def _query_spec(plan: _Plan, order: Any) -> pl.BlockSpec:
   return pl.BlockSpec((1, plan.block, plan.group * plan.head_dim), index)
 
 
-def _key_spec(plan: _Plan, key: jax.Array, order: Any) -> pl.BlockSpec:
+def _key_spec(plan: _Plan, order: Any) -> pl.BlockSpec:
   def index(*step: Any) -> tuple[Any, ...]:
     b, p, _ = order(*step)
     return b, 0, p
 
-  return pl.BlockSpec((1, key.shape[1], plan.group * plan.head_dim), index)
+  return pl.BlockSpec((1, _up(plan.keys, _LANES), plan.group * plan.head_dim), index)
 
 
 def _compiler_params(*semantics: str) -> Any:
@@ -236,16 +252,16 @@ def _compiler_params(*semantics: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class _Step:
-  """What a step of either kernel has: references to blocks in vector memory, and where it is."""
+  """What a step of either kernel has: references to its integers and windows, its arrays, and where it is."""
 
   plan: _Plan
   scalars: Any
   query_segments: Any
   key_segments: Any
   prefix: Any
-  query: Any
-  key: Any
-  value: Any
+  query: jax.Array
+  key: jax.Array
+  value: jax.Array
   windows: Any
   row: jax.Array
   group: jax.Array
@@ -260,11 +276,12 @@ class _Step:
     arrays = [left.pop(0) for _ in range(3)]
     windows = left.pop(0) if plan.bias else None
     row, group, block = (pl.program_id(axis) for axis in order)
-    return cls(plan, *integers, prefix, *arrays, windows, row, group, block), left  # type: ignore[call-arg]
+    query, key, value = _in_row(arrays[0], plan.queries, block), *(_in_row(x, plan.keys) for x in arrays[1:])
+    return cls(plan, *integers, prefix, query, key, value, windows, row, group, block), left  # type: ignore[call-arg]
 
   def places(self) -> tuple[jax.Array, jax.Array]:
     """Row indices of queries and keys, int32 `[b, S]`."""
-    shape = (self.plan.block, self.key.shape[1])
+    shape = (self.plan.block, self.key.shape[0])
     first = self.block * self.plan.block + self.scalars[_OFFSET]
     return jax.lax.broadcasted_iota(jnp.int32, shape, 0) + first, jax.lax.broadcasted_iota(jnp.int32, shape, 1)
 
@@ -295,7 +312,7 @@ class _Step:
   def weights(self, head: int, query: jax.Array, visible: jax.Array) -> jax.Array:
     """The softmax of a head, `[b, S]`, for its queries `[b, g * H]`."""
     plan = self.plan
-    logits = _dot(query, self.key[0], 1, 1) * plan.settings.scale
+    logits = _dot(query, self.key, 1, 1) * plan.settings.scale
     if self.windows is not None:
       logits += _spread(self.windows[0, 0, head : head + 1, :], plan.block)
     logits = jnp.where(visible, logits, _MASKED)
@@ -322,11 +339,11 @@ class _Step:
 
 def _forward_kernel(plan: _Plan, *refs: Any) -> None:
   step, (out,) = _Step.read(plan, refs, (0, 1, 2))
-  visible, query = step.visible(), step.query[0]
+  visible, query = step.visible(), step.query
   total = jnp.zeros(query.shape, accumulator(query))
   for head in range(plan.group):
     weights = step.dropped(head, step.weights(head, step.of_head(query, head), visible))
-    total = jnp.where(step.lanes(head), _dot(weights.astype(query.dtype), step.value[0], 1, 0), total)
+    total = jnp.where(step.lanes(head), _dot(weights.astype(query.dtype), step.value, 1, 0), total)
   out[0] = total.astype(out.dtype)
 
 
@@ -346,26 +363,35 @@ def _backward_kernel(plan: _Plan, *refs: Any) -> None:
     def _() -> None:
       d_windows[0][...] = jnp.zeros_like(d_windows[0])
 
-  visible, query, d_out = step.visible(), step.query[0], cotangent[0]
+  visible, query, d_out = step.visible(), step.query, _in_row(cotangent, plan.queries, step.block)
   total = jnp.zeros(query.shape, accumulator(query))
   for head in range(plan.group):
     of_head, d_of_head, lanes = step.of_head(query, head), step.of_head(d_out, head), step.lanes(head)
     weights = step.weights(head, of_head, visible)
     # Zeros in the lanes of other heads make the two sums over queries add to the lanes of this head alone.
     value_sum[...] += _dot(step.dropped(head, weights).astype(query.dtype), d_of_head, 0, 0)
-    d_weights = step.dropped(head, _dot(d_of_head, step.value[0], 1, 1))
+    d_weights = step.dropped(head, _dot(d_of_head, step.value, 1, 1))
     d_logits = weights * (d_weights - jnp.sum(weights * d_weights, axis=-1, keepdims=True))
     if d_windows:
       d_windows[0][0, step.block, head : head + 1, :] += _gathered(d_logits)
     d_logits = (d_logits * plan.settings.scale).astype(query.dtype)
     key_sum[...] += _dot(d_logits, of_head, 0, 0)
-    total = jnp.where(lanes, _dot(d_logits, step.key[0], 1, 0), total)
+    total = jnp.where(lanes, _dot(d_logits, step.key, 1, 0), total)
   d_query[0] = total.astype(d_query.dtype)
 
   @pl.when(last)
   def _() -> None:
     d_key[0] = key_sum[...].astype(d_key.dtype)
     d_value[0] = value_sum[...].astype(d_value.dtype)
+
+
+def _in_row(block_ref: Any, length: int, block: jax.Array | int = 0) -> jax.Array:
+  """A block `[b, g * H]` of a row of that length, with zeros beyond its end, where memory may hold anything."""
+  x = block_ref[0]
+  if length % x.shape[0] == 0:
+    return x
+  place = jax.lax.broadcasted_iota(jnp.int32, (x.shape[0], 1), 0) + block * x.shape[0]
+  return jnp.where(place < length, x, jnp.zeros((), x.dtype))
 
 
 def _spread(vector: jax.Array, rows: int) -> jax.Array:
