@@ -157,12 +157,19 @@ class Trainer:
 
   def lower(self) -> jax.stages.Lowered:
     """The training step, traced and lowered for this mesh."""
-    batch = {
+    with sharding.scope(self.mesh, self.rules):
+      return self._train_step.lower(self.abstract_state, self._abstract_batch())
+
+  def lower_eval(self) -> jax.stages.Lowered:
+    """The evaluation step on a batch of the training's shape, traced and lowered for this mesh."""
+    with sharding.scope(self.mesh, self.rules):
+      return self._eval_step.lower(self.abstract_state.params, self._abstract_batch())
+
+  def _abstract_batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+    return {
       name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self.batch_sharding)
       for name, leaf in self.batch_spec.items()
     }
-    with sharding.scope(self.mesh, self.rules):
-      return self._train_step.lower(self.abstract_state, batch)
 
   def compile(self) -> jax.stages.Compiled:
     """Compiles the training step ahead of time; `train_step` uses it from then on."""
