@@ -118,10 +118,7 @@ def _numbers(text: str) -> list[int]:
 def _named_groups(axes: str, device_ids: str | None, grouped: str) -> np.ndarray:
   """Groups along axes of XLA's own mesh, such as `mesh['a'=4,'b'=2] {'a'}`, or parts of them: `'a':(1)2`."""
   sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", axes)}
-  ids = np.arange(math.prod(sizes.values()))
-  if device_ids:
-    numbers = np.asarray(re.findall(r'\d+', device_ids.rpartition(']')[2]), int)
-    ids = numbers if len(numbers) == len(ids) else ids
+  ids = _listed_ids(device_ids) if device_ids else np.arange(math.prod(sizes.values()))
   wanted = {(name, int(before or 1), int(size or sizes[name])) for name, before, size in _SUB_AXIS.findall(grouped)}
   dims, inside = [], []
   for name, length in sizes.items():  # every axis is cut where a part of it begins or ends
@@ -135,6 +132,15 @@ def _named_groups(axes: str, device_ids: str | None, grouped: str) -> np.ndarray
       dims.append(high // low)
   outside = [dim for dim in range(len(dims)) if dim not in inside]
   return ids.reshape(dims).transpose(outside + inside).reshape(-1, math.prod(dims[dim] for dim in inside))
+
+
+def _listed_ids(text: str) -> np.ndarray:
+  """Device numbers in the order of a mesh: `[2,4]T(1,0)`, numbers from 0 transposed, or one by one: `0,2,1,3`."""
+  iota = re.fullmatch(r'\[([\d,]+)\](?:T\(([\d,]+)\))?', text)
+  if iota is None:
+    return np.asarray(_numbers(text), int)
+  dims, order = _numbers(iota[1]), _numbers(iota[2] or '')
+  return np.arange(math.prod(dims)).reshape(dims).transpose(order or range(len(dims))).ravel()
 
 
 def spanned_axes(groups: np.ndarray, mesh_shape: Mapping[str, int]) -> tuple[str, ...]:
