@@ -1,10 +1,10 @@
 """Says what a run needs before it is launched: `python -m t5x_lite.plan --gin_file=t5_1_1_base.gin --topology=v5e:4x4`.
 
 Compiles the step that the run would take, with the compiler of the topology, which needs no accelerator: memory of a
-device by kind, FLOPs, collectives by mesh axis, step time and MFU by a roofline, days and chip-hours, and whether it fits
-(exit code 0 either way). Topologies of TPUs want the extra `tpu`: v4, v5e, v5p and v6e, as `v5p:4x4x4`, and several
-slices of them, as `v5e:16x16*2`. For a CPU or GPU the local compiler is asked: `cpu:8`, `gpu`, or nothing for all local
-devices. `--search` tries meshes, remat policies and numbers of microbatches and ranks them.
+device by kind, FLOPs, collectives by mesh axis, step time and MFU by a roofline, days and chip-hours, and whether it
+fits (exit code 0 either way). Topologies of TPUs want the extra `tpu`: v4, v5e, v5p and v6e, as `v5p:4x4x4`, and
+several slices of them, as `v5e:16x16*2`. For a CPU or GPU the local compiler is asked: `cpu:8`, `gpu`, or nothing for
+all local devices. `--search` tries meshes, remat policies and numbers of microbatches and ranks them.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What a step will need before it is launched: memory, FLOPs, collectives and time, from the compiler and a roofline."""
+"""What a step will need, before it is launched: memory, FLOPs, collectives, time; from the compiler and a roofline."""

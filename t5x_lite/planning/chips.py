@@ -1,7 +1,8 @@
-"""Published figures of accelerators, and how to ask for a topology by name: `v5e:4x4`, `v5p:4x4x4*2`, `cpu:8`, `gpu`."""
+"""Published figures of accelerators, and topologies by name: `v5e:4x4`, `v5p:4x4x4*2`, `cpu:8`, `gpu`."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import os
@@ -56,10 +57,10 @@ class Chip:
     return sum(2 if length % self.wraps == 0 else 1 for length in axis_lengths) or 1
 
 
-# Peaks are those of `training.flops`. Memory is what the compiler of libtpu 0.0.52 lets a program have ("available HBM"),
-# which is a little less than the 32, 16, 95 and 32 GiB of the data sheets. Bandwidths: cloud.google.com/tpu/docs/v4,
-# /v5e, /v5p and /v6e: of HBM, of all links together (2400, 1600, 4800 and 3200 Gbit/s each way over 6, 4, 6 and 4 links),
-# and of the data centre's network per pod, divided by the chips of a pod. A v4 device is a chip, both cores together.
+# Memory is what the compiler of libtpu 0.0.52 lets a program have ("available HBM"), about a quarter of a GiB less than
+# the 16, 95 and 32 GiB of the data sheets, on v4 1.25 less than 32. The rest is of cloud.google.com/tpu/docs/v4, /v5e,
+# /v5p and /v6e: bandwidth of HBM, of all links together (2400, 1600, 4800 and 3200 Gbit/s each way over 6, 4, 6 and 4
+# links), and of the data centre's network per pod, divided by the chips of a pod. A v4 device is a chip of two cores.
 TPUS = {
   'v4': Chip('v4', 275e12, int(30.75 * _GIB), 1228e9, 50e9, 6.25e9, 3, 4, (('chip_config_name', 'megacore'),)),
   'v5e': Chip('v5e', 197e12, int(15.75 * _GIB), 819e9, 50e9, 3.125e9, 2, 16),
@@ -118,17 +119,18 @@ def check_name(name: str) -> None:
   """Raises UsageError unless a topology may be called so; loads no compiler."""
   if _LOCAL.fullmatch(name):
     return
-  found = _TPU.fullmatch(name)
-  if found is None:
-    match = errors.nearest(name.partition(':')[0], [*TPUS, 'cpu', 'gpu'])
-    hint = f': did you mean {match!r}?' if match and match != name.partition(':')[0] else ''
-    raise errors.UsageError(f'--topology={name}{hint} expected a name such as {_EXAMPLES}')
-  if found['chip'] not in TPUS:
-    raise errors.UsageError(f'--topology={name}: {errors.unknown("chip", found["chip"], TPUS)}')
+  found, known = _TPU.fullmatch(name), [*TPUS, 'cpu', 'gpu']
+  kind = name.partition(':')[0]
+  if found is None and kind in known:
+    raise errors.UsageError(f'--topology={name}: expected a name such as {_EXAMPLES}')
+  if found is None or kind not in TPUS:
+    raise errors.UsageError(f'--topology={name}: {errors.unknown("chip", kind, known)} A name is such as {_EXAMPLES}')
   dims, chip = _dims(found['dims']), TPUS[found['chip']]
   if len(dims) != chip.dims or min(dims) < 1 or int(found['slices'] or 1) < 1:
     example = 'x'.join(['4'] * chip.dims)
-    raise errors.UsageError(f'--topology={name}: {chip.name} is a torus of {chip.dims} axes, expected {chip.name}:{example} or alike')
+    raise errors.UsageError(
+      f'--topology={name}: {chip.name} is a torus of {chip.dims} axes, expected {chip.name}:{example} or alike'
+    )
 
 
 def _dims(text: str) -> list[int]:
@@ -164,10 +166,8 @@ def prepare(name: str | None) -> None:
 
 def _unless_started(option: str, value: Any) -> None:
   """Sets an option of JAX that says which devices there are; once they are there, they stay what they are."""
-  try:
+  with contextlib.suppress(RuntimeError):
     jax.config.update(option, value)
-  except RuntimeError:
-    pass
 
 
 def topology(name: str | None) -> Topology:
@@ -225,7 +225,11 @@ def _local_chip(device: jax.Device) -> Chip:
   limit = (device.memory_stats() or {}).get('bytes_limit')
   if device.platform == 'tpu':
     known = next((chip for chip in TPUS.values() if chip.peak_flops == peak), None)
-    return dataclasses.replace(known, memory_bytes=limit or known.memory_bytes) if known else Chip('tpu', peak, limit, None, None)
+    return (
+      dataclasses.replace(known, memory_bytes=limit or known.memory_bytes)
+      if known
+      else Chip('tpu', peak, limit, None, None)
+    )
   kind = device.device_kind
   rates = next((rates for name, rates in _GPUS.items() if re.search(rf'\b{name}\b', kind, re.IGNORECASE)), None)
   memory_rate, link_rate = (rates[0] * 1e9, rates[1] * 1e9) if rates else (None, None)

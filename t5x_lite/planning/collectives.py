@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -31,8 +32,8 @@ class Collective:
     axes: the mesh axes along which the devices of a group differ; empty where no mesh axis explains the groups.
     is_async: whether other instructions run meanwhile.
     count: how many there are, those in loops as often as they run.
-    bytes: that each device sends, by the ring algorithms: (n - 1) / n of the whole array for a gather or a scatter of it,
-      twice that for an all-reduce, (n - 1) / n of its own part for an all-to-all, all of it for a permutation.
+    bytes: that each device sends, by the ring algorithms: (n - 1) / n of the whole array for a gather or a scatter of
+      it, twice that for an all-reduce, (n - 1) / n of its own part for an all-to-all, all of it for a permutation.
   """
 
   kind: str
@@ -70,7 +71,7 @@ def collectives(program: hlo.Program, mesh_shape: Mapping[str, int]) -> list[Col
       counted = total[_scattered(computation, line, kind), spanned_axes(groups, mesh_shape), is_async]
       counted[0] += times
       counted[1] += times * _sent(computation, line, kind, groups.shape[-1])
-  rows = [Collective(*key, count, round(sent)) for key, (count, sent) in total.items()]
+  rows = [Collective(*key, round(count), round(sent)) for key, (count, sent) in total.items()]
   return sorted(rows, key=lambda row: (-row.bytes, row.kind, row.axes))
 
 
@@ -120,13 +121,14 @@ def _named_groups(axes: str, device_ids: str | None, grouped: str) -> np.ndarray
   sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", axes)}
   ids = _listed_ids(device_ids) if device_ids else np.arange(math.prod(sizes.values()))
   wanted = {(name, int(before or 1), int(size or sizes[name])) for name, before, size in _SUB_AXIS.findall(grouped)}
-  dims, inside = [], []
+  dims: list[int] = []
+  inside: list[int] = []
   for name, length in sizes.items():  # every axis is cut where a part of it begins or ends
     cuts = {1, length}
     for _, before, size in (part for part in wanted if part[0] == name):
       cuts |= {before, before * size}
     edges = sorted(cuts)
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
       if any(before <= low and high <= before * size for axis, before, size in wanted if axis == name):
         inside.append(len(dims))
       dims.append(high // low)

@@ -16,7 +16,7 @@ from t5x_lite.planning import collectives, hlo
 
 _FREE = frozenset((
   'parameter', 'constant', 'bitcast', 'get-tuple-element', 'tuple', 'while', 'conditional', 'call', 'after-all',
-  'partition-id', 'replica-id', 'optimization-barrier', 'copy-done', 'slice-done', 'async-done', 'async-update', 'domain',
+  'partition-id', 'replica-id', 'optimization-barrier', 'copy-done', 'slice-done', 'async-done', 'async-update',
 ))  # fmt: skip
 _SLICES = ('dynamic-slice', 'slice', 'gather')
 _FREE_CALLS = ('AllocateBuffer', 'ConcatBitcast', 'AssumeGatherIndicesInBound', 'AsyncCollectiveStart', 'Sharding')
@@ -154,7 +154,9 @@ def _bytes(program: hlo.Program, computation: hlo.Computation, line: hlo.Instruc
   moved = _moved(computation, line)
   if moved is not None:
     return moved
-  operands = (computation.instructions[name] for name in dict.fromkeys(line.operands) if name in computation.instructions)
+  operands = (
+    computation.instructions[name] for name in dict.fromkeys(line.operands) if name in computation.instructions
+  )
   return float(_main(line.arrays) + sum(_main(operand.arrays) for operand in operands))
 
 

@@ -80,7 +80,7 @@ class Instruction:
   @functools.cached_property
   def called(self) -> dict[str, str]:
     """The computations that it calls, by role."""
-    roles = {role: name for role, name in _CALLED.findall(self.attributes)}
+    roles = dict(_CALLED.findall(self.attributes))
     branches = _BRANCHES.search(self.attributes)
     if branches:
       roles |= {f'branch_{i}': name for i, name in enumerate(_NAME.findall(branches[1]))}
@@ -202,8 +202,10 @@ class Program:
           counter = condition.operand(counter, 0)
         if counter is not None and counter.opcode == 'get-tuple-element':
           return counter.index, limit
-    inside = [condition, *(self.computations[name] for line in condition.instructions.values() for name in
-                           line.called.values())]
+    inside = [
+      condition,
+      *(self.computations[name] for line in condition.instructions.values() for name in line.called.values()),
+    ]
     if not any(line.opcode == 'compare' for part in inside for line in part.instructions.values()):
       return None
     numbers = (part.constant(line) for part in inside for line in part.instructions.values() if _is_counter(line))
@@ -239,7 +241,10 @@ class Program:
 
 
 def _is_counter(line: Instruction) -> bool:
-  return line.opcode == 'constant' and [(array.dtype[0], array.dims) for array in line.arrays] in ([('s', ())], [('u', ())])
+  return line.opcode == 'constant' and [(array.dtype[0], array.dims) for array in line.arrays] in (
+    [('s', ())],
+    [('u', ())],
+  )
 
 
 def is_view(instruction: Instruction) -> bool:
@@ -266,7 +271,9 @@ def _entry_name(text: str) -> str:
 
 
 def _computations(text: str) -> Iterator[Computation]:
-  name, lines, root = None, {}, None
+  name: str | None = None
+  root: Instruction | None = None
+  lines: dict[str, Instruction] = {}
   for line in text.splitlines():
     head = _COMPUTATION.match(line)
     if head:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -28,10 +27,10 @@ class Memory:
   Attributes:
     parameters: its part of the parameters.
     optimizer: its part of the optimiser's state, the step and the key of dropout included.
-    activations: what the forward pass computes of the batch and the backward pass reads (see `activation_bytes`); 0 where
-      nothing is kept for a backward pass, as in evaluation.
-    temporaries: all else at the peak: gradients, what a layer needs while it runs, gathered parameters, the batch, caches
-      of decoding, the program itself.
+    activations: what the forward pass computes of the batch and the backward pass reads (see `activation_bytes`); 0
+      where nothing is kept for a backward pass, as in evaluation.
+    temporaries: all else at the peak: gradients, what a layer needs while it runs, gathered parameters, the batch,
+      caches of decoding, the program itself.
     limit: what the compiler may use; None where it is not known.
     estimated: whether activations and temporaries were not read off a compiled program but estimated.
   """
@@ -95,40 +94,35 @@ def needed_bytes(message: str, arguments: int) -> int | None:
 
 
 def activation_bytes(program: hlo.Program) -> int:
-  """Bytes that are kept for the backward pass: computed from the batch by the forward pass, and read by the backward one.
+  """Bytes that are kept for the backward pass: made of the batch by the forward pass, and read by the backward one.
 
   Looked for where both passes are called: at the top of the program, or in the body of the loop over microbatches; the
-  residuals of a scanned stack are results of its loop there, with their axis of layers. A value counts if an instruction
-  outside the backward pass makes it and one of the backward pass reads it; not if it is made of parameters alone (copies
-  in half precision, gathered parameters), nor if it lies in a TPU's VMEM.
+  residuals of a scanned stack are results of its loop there, with their axis of layers. A value counts if an
+  instruction outside the backward pass makes it and one of the backward pass reads it; not if it is made of parameters
+  alone (copies in half precision, gathered parameters), nor if it lies in a TPU's VMEM.
   """
-  return max((_Kept(program, computation).bytes() for computation in _holders(program)), default=0)
-
-
-def _holders(program: hlo.Program) -> list[hlo.Computation]:
-  """The computations in which a forward and a backward pass are called: the outermost ones."""
-  found, waiting = [], [program.entry]
+  most, waiting = 0, [_Kept(program, program.entry, None)]
   while waiting:
-    computation = waiting.pop()
-    lines = [line for line in computation.instructions.values() if not hlo.is_view(line)]
-    backward = [line for line in lines if BACKWARD in line.op_name and 'while' not in line.op_name.rpartition('/')[0]]
-    loops = [line for line in lines if line.opcode in ('while', 'call', 'conditional')]
-    microbatches = [line for line in loops if BACKWARD not in line.op_name and 'jvp(' not in line.op_name]
-    if backward or not microbatches:
-      found.append(computation)
-    else:
-      waiting += [program.computations[name] for line in microbatches for name in line.called.values()]
-  return found
+    kept = waiting.pop()
+    most = max(most, kept.bytes())
+    waiting += kept.loops()
+  return most
 
 
 Place = tuple[str, int]  # An instruction, and which array of its result.
 
 
 class _Kept:
-  """What one computation keeps for its backward pass."""
+  """What one computation keeps for its backward pass.
 
-  def __init__(self, program: hlo.Program, computation: hlo.Computation):
-    self._program, self._computation = program, computation
+  Args:
+    program: the whole.
+    computation: a part of it.
+    of_batch: which arrays of its parameters the batch has a part in; None for the entry, whose parameters have names.
+  """
+
+  def __init__(self, program: hlo.Program, computation: hlo.Computation, of_batch: set[Place] | None):
+    self._program, self._computation, self._given = program, computation, of_batch
     self._of_batch: dict[Place, bool] = {}
 
   def bytes(self) -> int:
@@ -140,10 +134,25 @@ class _Kept:
       for name in line.operands:
         for place in self._sources(self._computation.instructions[name]):
           maker = self._computation.instructions[place[0]]
-          array = maker.arrays[place[1]] if place[1] < len(maker.arrays) else None
-          if array is not None and array.space == 0 and BACKWARD not in maker.op_name and self._made_of_batch(place):
-            kept[place] = array.bytes
+          if maker.opcode == 'parameter' or BACKWARD in maker.op_name or place in kept:
+            continue
+          if maker.arrays[place[1]].space == 0 and self._made_of_batch(place):
+            kept[place] = maker.arrays[place[1]].bytes
     return sum(kept.values())
+
+  def loops(self) -> list[_Kept]:
+    """The bodies of loops that are of neither pass, and may be over microbatches."""
+    found = []
+    for line in self._computation.instructions.values():
+      if line.opcode != 'while' or BACKWARD in line.op_name or 'jvp(' in line.op_name:
+        continue
+      body = self._program.computations[line.called['body']]
+      state = self._computation.operand(line, 0)
+      values = self._sources(state) if state is not None else []
+      parameter = body.parameters[0].name
+      of_batch = {(parameter, index) for index, value in enumerate(values) if self._made_of_batch(value)}
+      found.append(_Kept(self._program, body, of_batch))
+    return found
 
   def _sources(self, line: hlo.Instruction) -> list[Place]:
     """Where the values of an instruction really lie, views looked through."""
@@ -166,11 +175,11 @@ class _Kept:
     if maker.opcode == 'while':
       body = self._program.computations[maker.called['body']]
       same = body.operand(body.root, line.index)
+      state = self._computation.operand(maker, 0)
       if same is not None and same.opcode == 'get-tuple-element' and same.index == line.index:
-        if (body.operand(same, 0) or same).opcode == 'parameter':  # The loop only carries it along.
-          state = self._computation.operand(maker, 0)
-          if state is not None and state.opcode == 'tuple':
-            return self._sources(self._computation.instructions[state.operands[line.index]])
+        carried = (body.operand(same, 0) or same).opcode == 'parameter'
+        if carried and state is not None and state.opcode == 'tuple':
+          return self._sources(self._computation.instructions[state.operands[line.index]])
     return [(maker.name, line.index)]
 
   def _made_of_batch(self, place: Place) -> bool:
@@ -179,7 +188,7 @@ class _Kept:
       line = self._computation.instructions[place[0]]
       self._of_batch[place] = False  # No value needs itself; this only keeps a long chain from being walked twice.
       if line.opcode == 'parameter':
-        self._of_batch[place] = 'batch' in line.op_name or self._computation is not self._program.entry
+        self._of_batch[place] = place in self._given if self._given is not None else 'batch' in line.op_name
       else:
         sources = (source for operand in self._read_for(line, place[1]) for source in self._sources(operand))
         self._of_batch[place] = any(self._made_of_batch(source) for source in sources)

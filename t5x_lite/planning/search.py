@@ -48,7 +48,9 @@ def candidates(planner: Planner) -> list[Plan]:
 
 def rank(plans: Sequence[Plan]) -> list[Plan]:
   """Those that fit first, then the fastest, then those that need least memory; what is compiled before what is not."""
-  return sorted(plans, key=lambda plan: (plan.compile_seconds is None, not plan.fits, plan.time.step, plan.memory.total))
+  return sorted(
+    plans, key=lambda plan: (plan.compile_seconds is None, not plan.fits, plan.time.step, plan.memory.total)
+  )
 
 
 def search(planner: Planner, num_compiled: int, note: Callable[[str], None] = lambda line: None) -> list[Plan]:

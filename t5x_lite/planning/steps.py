@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -188,9 +187,7 @@ class Planner:
       compiled=True,
     )
 
-  def _too_large(
-    self, mesh: jax.sharding.Mesh, policy: str, count: int, needed: int | None, seconds: float
-  ) -> Plan:
+  def _too_large(self, mesh: jax.sharding.Mesh, policy: str, count: int, needed: int | None, seconds: float) -> Plan:
     """What is known where the compiler gave up: how much it would have needed in all; what of, is estimated."""
     shape = MeshShape(*(mesh.shape[axis] for axis in mesh.axis_names))
     plan = self.estimate(shape, policy, count)
@@ -201,9 +198,7 @@ class Planner:
       rest = max(needed - memory.parameters - memory.optimizer, 0)
       kept = min(memory.activations, rest)
       memory = dataclasses.replace(memory, activations=kept, temporaries=rest - kept)
-    return dataclasses.replace(
-      plan, step=self.step, flops_per_step=self.flops, memory=memory, compile_seconds=seconds
-    )
+    return dataclasses.replace(plan, step=self.step, flops_per_step=self.flops, memory=memory, compile_seconds=seconds)
 
 
 @contextlib.contextmanager
@@ -228,13 +223,16 @@ def _lower(trainer: Trainer, step: str) -> jax.stages.Lowered:
 
 
 def _lower_decode(trainer: Trainer) -> jax.stages.Lowered:
-  """Greedy decoding of a batch: an encoder-decoder writes whole targets; a decoder goes on from the middle of its row."""
+  """Greedy decoding of a batch: an encoder-decoder writes whole targets, a decoder the second half of its rows."""
   module, spec = trainer.learner.module, trainer.batch_spec
   rows, length = spec[key(DECODER, INPUT_TOKENS)].shape
   if hasattr(module, 'encode'):
     names = [key(ENCODER, name) for name in (INPUT_TOKENS, SEGMENT_IDS, POSITIONS)]
     shapes = {name: spec[name].shape for name in names if name in spec}
-    write = functools.partial(generate_from_encoder, module, max_length=length, eos_id=_EOS)
+
+    def write(params: Any, batch: Any) -> jax.Array:
+      return generate_from_encoder(module, params, batch, max_length=length, eos_id=_EOS)
+
   else:
     prompt = max(length // 2, 1)
     shapes = {'tokens': (rows, prompt), 'segment_ids': (rows, prompt)}

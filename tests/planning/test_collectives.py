@@ -17,7 +17,8 @@ AXES = {'data': 2, 'fsdp': 4, 'tensor': 2}
 
 def program_of(function, mesh, *shapes, out):
   placed = [
-    jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(*spec))) for shape, spec in shapes
+    jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(*spec)))
+    for shape, spec in shapes
   ]
   jitted = jax.jit(function, out_shardings=NamedSharding(mesh, PartitionSpec(*out)))
   return hlo.Program(jitted.lower(*placed).compile().as_text())
@@ -131,4 +132,6 @@ def test_what_a_tpu_cuts_into_several_fusions_is_one_collective():
 
 
 def test_groups_are_rows_of_device_numbers():
-  np.testing.assert_array_equal(device_groups(line_of('replica_groups=[2,4]<=[4,2]T(1,0)'), 8), [[0, 2, 4, 6], [1, 3, 5, 7]])
+  np.testing.assert_array_equal(
+    device_groups(line_of('replica_groups=[2,4]<=[4,2]T(1,0)'), 8), [[0, 2, 4, 6], [1, 3, 5, 7]]
+  )

@@ -17,13 +17,6 @@ LOOP = """HloModule loop, is_scheduled=true
   ROOT %add.9 = f32[]{:T(128)} add(%a, %b)
 }
 
-%inner (p.1: bf16[16,512,768], p.2: bf16[8,64]) -> bf16[16,512,12,64] {
-  %p.1 = bf16[16,512,768]{1,2,0:T(8,128)(2,1)S(1)} parameter(0)
-  %p.2 = bf16[12,64,2,96]{3,1,2,0:T(8,128)(2,1)S(1)} parameter(1)
-  %b.1 = bf16[16,512,8,96]{3,1,2,0:T(8,128)(2,1)S(1)} bitcast(%p.1)
-  ROOT %convolution.1 = bf16[16,512,12,64,1]{1,3,4,2,0:T(8,128)(2,1)S(1)} convolution(%b.2, %p.3), window={size=1x12x2 pad=0_0x11_11x0_0 rhs_reversal=0x1x0}, dim_labels=0b2f1_1o2i0->0b1f2
-}
-
 %body (state: (u32[], f32[4,8])) -> (u32[], f32[4,8]) {
   %state = (u32[]{:T(128)}, f32[4,8]{1,0:T(8,128)}) parameter(0)
   %get-tuple-element.1 = u32[]{:T(128)} get-tuple-element(%state), index=0

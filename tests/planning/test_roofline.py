@@ -1,4 +1,4 @@
-"""The roofline: nothing gets slower on a faster chip, and what runs beside other work costs nothing until it is longer."""
+"""Nothing gets slower on a faster chip, and what runs beside other work costs nothing until it is longer."""
 
 from __future__ import annotations
 
@@ -98,13 +98,14 @@ def test_bandwidth_follows_the_axes_of_the_torus_and_the_network_between_slices(
   [
     ('v5:4x4', "unknown chip 'v5': did you mean 'v5"),
     ('v6p:2x2', 'unknown chip'),
-    ('v5e-8', "expected a name such as v5e:4x4"),
+    ('v5e-8', "did you mean 'v5e'? A name is such as v5e:4x4"),
     ('cpux:8', "did you mean 'cpu'?"),
     ('gpu:h100', 'expected a name such as'),
     ('v5e:4x4x4', 'v5e is a torus of 2 axes, expected v5e:4x4'),
     ('v5p:4x4', 'v5p is a torus of 3 axes, expected v5p:4x4x4'),
     ('v5e:4x4*0', 'v5e is a torus'),
-    ('', 'expected a name such as'),
+    ('', 'A name is such as'),
+    ('v5e:4x', 'expected a name such as v5e:4x4'),
   ],
 )
 def test_a_name_of_no_topology_is_refused_with_the_nearest(name, message):
@@ -113,7 +114,9 @@ def test_a_name_of_no_topology_is_refused_with_the_nearest(name, message):
   assert message in str(error.value) and '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('name', ['v4:2x2x1', 'v5e:4x4', 'v5e:16x16*4', 'v5p:4x4x4', 'v6e:2x4', 'cpu', 'cpu:8', 'gpu', 'gpu:2'])
+@pytest.mark.parametrize(
+  'name', ['v4:2x2x1', 'v5e:4x4', 'v5e:16x16*4', 'v5p:4x4x4', 'v6e:2x4', 'cpu', 'cpu:8', 'gpu', 'gpu:2']
+)
 def test_names_of_topologies(name):
   chips.check_name(name)
   assert chips.is_tpu(name) is name.startswith('v')
@@ -123,6 +126,10 @@ def test_devices_that_are_here_and_those_that_are_not():
   assert len(chips.topology('cpu').devices) == 8
   assert chips.topology('cpu:4').devices == jax.devices()[:4]
   assert chips.topology(None).name == 'cpu:8'
-  for name, message in (('cpu:9', 'there are 8 devices here'), ('cpu:0', 'expected 1 to 8'), ('gpu', 'there is no GPU')):
+  for name, message in (
+    ('cpu:9', 'there are 8 devices here'),
+    ('cpu:0', 'expected 1 to 8'),
+    ('gpu', 'there is no GPU'),
+  ):
     with pytest.raises(UsageError, match=message):
       chips.topology(name)

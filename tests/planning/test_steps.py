@@ -23,7 +23,7 @@ from t5x_lite.training.learner import Learner
 from t5x_lite.training.steps import Trainer
 
 SIZES = {'vocab_size': 64, 'emb_dim': 32, 'num_heads': 4, 'head_dim': 8, 'mlp_dim': 64}
-MODULE = T5(T5Config(**SIZES, num_encoder_layers=3, num_decoder_layers=3))
+MODULE = T5(T5Config(**SIZES, num_encoder_layers=2, num_decoder_layers=2))
 FAMILIES = {
   't5': (MODULE, ('encoder', 'decoder')),
   'bert': (Bert(BertConfig(**SIZES, num_layers=2, max_length=32, heads=('mlm',))), ('encoder',)),
@@ -36,7 +36,9 @@ LENGTHS = {'encoder': 32, 'decoder': 16}
 def spec_of(sides, rows=16):
   names = {'input_tokens': 'int32', 'segment_ids': 'int32', 'positions': 'int32'}
   spec = {
-    f'{side}_{name}': jax.ShapeDtypeStruct((rows, LENGTHS[side]), dtype) for side in sides for name, dtype in names.items()
+    f'{side}_{name}': jax.ShapeDtypeStruct((rows, LENGTHS[side]), dtype)
+    for side in sides
+    for name, dtype in names.items()
   }
   for name, dtype in (('target_tokens', 'int32'), ('loss_weights', 'float32')):
     spec[f'{sides[-1]}_{name}'] = jax.ShapeDtypeStruct((rows, LENGTHS[sides[-1]]), dtype)
@@ -56,18 +58,17 @@ def planner(module=MODULE, sides=('encoder', 'decoder'), step='train', rows=16, 
 
 @pytest.mark.parametrize('shape', [MeshShape(), MeshShape(1, 8), MeshShape(2, 2, 2)], ids=['data', 'fsdp', 'mixed'])
 def test_parameters_and_optimiser_are_the_bytes_of_one_devices_shards(shape):
-  trainer = Trainer(learner_of(MODULE), make_mesh(shape), spec_of(('encoder', 'decoder')))
-  state = trainer.init(0)
+  state = Trainer(learner_of(MODULE), make_mesh(shape), spec_of(('encoder', 'decoder'))).abstract_state
   first = jax.devices()[0]
 
   def on_first(tree):
-    return sum(
-      np.asarray(shard.data).nbytes for leaf in jax.tree.leaves(tree) for shard in leaf.addressable_shards
-      if shard.device == first
-    )  # fmt: skip
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+      part = leaf.sharding.devices_indices_map(leaf.shape)[first]
+      total += np.zeros(leaf.shape, leaf.dtype)[part].nbytes
+    return total
 
-  assert memory.shard_bytes(trainer.abstract_state.params) == on_first(state.params)
-  assert memory.shard_bytes(trainer.abstract_state.opt_state) == on_first(state.opt_state)
+  assert memory.shard_bytes(state.params) == on_first(state.params)
   estimated = planner().estimate(shape, 'none', 1).memory
   assert (estimated.parameters, estimated.optimizer) == (on_first(state.params), on_first(state.opt_state))
 
@@ -94,7 +95,7 @@ def test_kinds_of_memory_add_up_to_what_the_compiler_says(plans):
 
 def test_activations_shrink_with_remat_and_with_microbatches(plans):
   kept = {name: plan.memory.activations for name, plan in plans.items()}
-  hidden = 3 * 2 * (32 + 16) * 32 * 4  # inputs of three blocks of each stack, two rows a device
+  hidden = 2 * 2 * (32 + 16) * 32 * 4  # inputs of two blocks of each stack, two rows a device
   assert hidden <= kept['full'] < kept['none'] / 2
   assert 0.4 * kept['none'] < kept['microbatches'] < 0.6 * kept['none']
 
@@ -109,7 +110,11 @@ def test_fsdp_cuts_parameters_and_gathers_them(plans):
 
 
 def test_flops_are_the_models_and_what_is_computed_again_takes_time(plans):
-  assert plans['none'].flops_per_step == plans['full'].flops_per_step == MODULE.flops_per_step(spec_of(('encoder', 'decoder')))
+  assert (
+    plans['none'].flops_per_step
+    == plans['full'].flops_per_step
+    == MODULE.flops_per_step(spec_of(('encoder', 'decoder')))
+  )
   assert plans['full'].time.matmul > 1.15 * plans['none'].time.matmul
   # Within a tenth of the analytic figure: XLA multiplies out the position bias, and leaves out a gradient or two.
   chip = plans['none'].topology.chip
@@ -117,21 +122,20 @@ def test_flops_are_the_models_and_what_is_computed_again_takes_time(plans):
   assert counted == pytest.approx(plans['none'].flops_per_step, rel=0.35)
 
 
-@pytest.mark.parametrize('family', ['bert', 'gpt', 'xlnet'])
+@pytest.mark.parametrize('family', ['gpt', *(pytest.param(name, marks=pytest.mark.slow) for name in ('bert', 'xlnet'))])
 def test_every_family_has_a_plan(family):
   module, sides = FAMILIES[family]
   plan = planner(module, sides).compile(MeshShape(2, 4))
   assert plan.parameters > 0 and plan.memory.activations > 0 and plan.collectives and plan.mfu > 0
 
 
-@pytest.mark.parametrize('family', ['t5', 'gpt'])
-def test_evaluation_and_decoding_have_neither_optimiser_nor_activations(family):
+@pytest.mark.parametrize(('family', 'step'), [('t5', 'eval'), ('t5', 'decode'), ('gpt', 'decode')])
+def test_evaluation_and_decoding_have_neither_optimiser_nor_activations(family, step):
   module, sides = FAMILIES[family]
-  for step in ('eval', 'decode'):
-    plan = planner(module, sides, step).compile(MeshShape())
-    assert (plan.memory.optimizer, plan.memory.activations) == (0, 0)
-    assert plan.flops_per_step == module.flops_per_step(spec_of(sides)) / 3
-    assert report.as_json(plan, None)['days'] is None
+  plan = planner(module, sides, step).compile(MeshShape())
+  assert (plan.memory.optimizer, plan.memory.activations) == (0, 0)
+  assert plan.flops_per_step == module.flops_per_step(spec_of(sides)) / 3
+  assert report.as_json(plan, None)['days'] is None
 
 
 def test_a_model_without_a_cache_does_not_decode():
@@ -142,7 +146,7 @@ def test_a_model_without_a_cache_does_not_decode():
 def test_what_does_not_divide_is_refused_as_in_training():
   with pytest.raises(UsageError, match='does not divide over'):
     planner(rows=12).compile(MeshShape())
-  with pytest.raises(UsageError, match='mesh tensor=3'):
+  with pytest.raises(UsageError, match='tensor=3 needs a multiple of 3 devices'):
     planner().compile(MeshShape(tensor=3))
 
 
@@ -157,7 +161,7 @@ def test_what_does_not_fit_says_so_and_by_how_much(plans):
 @pytest.mark.parametrize(
   ('message', 'arguments', 'expected'),
   [
-    ('Ran out of memory on HBM, the total memory required for HLO temporaries (298.12G) exceeds available HBM (15.75G).',
+    ('Ran out of memory, the total memory required for HLO temporaries (298.12G) exceeds available HBM (15.75G).',
      2**30, round(298.12 * 2**30) + 2**30),
     ('Ran out of memory in memory space hbm. Used 42.10G of 15.75G hbm. Exceeded hbm capacity by 26.35G.',
      2**30, round(42.10 * 2**30)),
@@ -185,16 +189,12 @@ def test_a_search_ranks_what_fits_before_what_is_fast_and_compiles_the_best():
   keys = [(not plan.fits, plan.time.step) for plan in estimated]
   assert keys == sorted(keys)
   told = []
-  ranked = search.search(dataclasses_free(made), 1, told.append)
+  ranked = search.search(made, 1, told.append)
   compiled = [plan for plan in ranked if plan.compile_seconds is not None]
   assert 1 <= len(compiled) <= 2 and len(told) == len(compiled) and ranked[: len(compiled)] == compiled
   assert len(ranked) == len(estimated)
   assert all(word in told[0] for word in ('compiling', 'remat', 'microbatches'))
   assert f'--gin.REMAT_POLICY={ranked[0].remat_policy}' in report.search_text(ranked)
-
-
-def dataclasses_free(made):
-  return made
 
 
 def test_estimates_grow_and_shrink_as_compiled_plans_do(plans):
