@@ -18,6 +18,7 @@ import numpy as np
 from flax import linen as nn
 
 from t5x_lite.core import batch as batch_lib
+from t5x_lite.core import tree
 from t5x_lite.partitioning import mesh as mesh_lib
 from t5x_lite.partitioning import sharding
 from t5x_lite.partitioning.rules import STANDARD_RULES, Rules
@@ -75,13 +76,23 @@ class Estimator:
     self._boxed = jax.eval_shape(functools.partial(init_state, learner, self.spec), np.uint32(0))
     self._state = nn.meta.unbox(self._boxed)
     self._kept: dict[str, Kept] = {}
+    self._bytes: dict[tuple[int, ...], tuple[int, int]] = {}
+    self.parameters = tree.count_parameters(self._state.params)
 
-  def state(self, mesh: jax.sharding.Mesh) -> tuple[Any, Any]:
-    """Abstract parameters and optimiser state on a mesh.
+  def state_bytes(self, mesh: jax.sharding.Mesh) -> tuple[int, int]:
+    """Bytes of parameters and of the optimiser's state on a device.
 
     Raises:
       UsageError: the mesh does not divide a parameter.
     """
+    sizes = tuple(mesh.shape.values())
+    if sizes not in self._bytes:
+      params, opt_state = self._placed(mesh)
+      self._bytes[sizes] = shard_bytes(params), shard_bytes(opt_state)
+    return self._bytes[sizes]
+
+  def _placed(self, mesh: jax.sharding.Mesh) -> tuple[Any, Any]:
+    """Abstract parameters and optimiser state on a mesh."""
     places = sharding.param_shardings(self._boxed.params, mesh, self.rules)
     of_optimizer = sharding.optimizer_shardings(self._state.opt_state, self._state.params, places, mesh)
 
@@ -127,8 +138,7 @@ class Estimator:
 
   def memory(self, mesh: jax.sharding.Mesh, policy: str, num_microbatches: int, limit: int | None) -> Memory:
     """The memory of a device in training."""
-    params, opt_state = self.state(mesh)
-    parameters, optimizer = shard_bytes(params), shard_bytes(opt_state)
+    parameters, optimizer = self.state_bytes(mesh)
     shape, layers = mesh.shape, self._num_layers()
     rows = self.rows / num_microbatches / (shape[mesh_lib.DATA] * shape[mesh_lib.FSDP] * shape[mesh_lib.EXPERT])
 
@@ -144,8 +154,7 @@ class Estimator:
   def time(self, mesh: jax.sharding.Mesh, topology: Topology, policy: str, num_microbatches: int) -> StepTime:
     """The time of a training step."""
     chip, shape = topology.chip, mesh.shape
-    params, opt_state = self.state(mesh)
-    parameters = shard_bytes(params)
+    parameters, optimizer = self.state_bytes(mesh)
     matmul = seconds(self.flops * _RECOMPUTED.get(policy, 1.0) / mesh.size, chip.peak_flops)
     everything = self.kept('none')
     per_row = everything.whole + everything.cut / shape[mesh_lib.TENSOR]
@@ -153,7 +162,7 @@ class Estimator:
     activations = self.rows / batch_ways * per_row / shape[mesh_lib.SEQUENCE]
     passes = 3 if policy == 'full' else 2
     gathered = parameters * shape[mesh_lib.FSDP] * self._itemsize() / 4
-    traffic = num_microbatches * passes * gathered + 6 * parameters + 2 * shard_bytes(opt_state) + passes * activations
+    traffic = num_microbatches * passes * gathered + 6 * parameters + 2 * optimizer + passes * activations
     memory = seconds(traffic, chip.memory_bandwidth)
     beside = self._seconds(topology, mesh, mesh_lib.FSDP, num_microbatches * 2 * gathered)
     after = self._seconds(topology, mesh, mesh_lib.FSDP, num_microbatches * parameters * shape[mesh_lib.FSDP])

@@ -102,6 +102,7 @@ class Planner:
     self.learner, self.spec, self.topology, self.step = learner, dict(spec), topology, step
     self.training_flops = learner.module.flops_per_step(spec)
     self._estimator: analytic.Estimator | None = None
+    self._meshes: dict[MeshShape, jax.sharding.Mesh] = {}
 
   @property
   def estimator(self) -> analytic.Estimator:
@@ -115,14 +116,18 @@ class Planner:
     """Of a step: a training step is three times its forward pass, and decoding multiplies as much as that pass."""
     return self.training_flops if self.step == 'train' else self.training_flops / 3
 
+  def _mesh(self, shape: MeshShape) -> jax.sharding.Mesh:
+    if shape not in self._meshes:
+      self._meshes[shape] = make_mesh(shape, self.topology.devices)
+    return self._meshes[shape]
+
   def estimate(self, shape: MeshShape, policy: str, num_microbatches: int) -> Plan:
     """The plan of a training step as it is estimated.
 
     Raises:
       UsageError: the mesh does not divide the devices, the batch or a parameter.
     """
-    mesh = make_mesh(shape, self.topology.devices)
-    estimator = self.estimator
+    mesh, estimator = self._mesh(shape), self.estimator
     sharding.check_batch(estimator.rows, mesh, estimator.rules, num_microbatches=num_microbatches)
     memory = estimator.memory(mesh, policy, num_microbatches, self.topology.chip.memory_bytes)
     return Plan(
@@ -131,7 +136,7 @@ class Planner:
       mesh=dict(mesh.shape),
       remat_policy=policy,
       num_microbatches=num_microbatches,
-      parameters=tree.count_parameters(estimator.state(mesh)[0]),
+      parameters=estimator.parameters,
       flops_per_step=self.flops,
       memory=memory,
       collectives=(),
@@ -153,7 +158,7 @@ class Planner:
     """
     policy = policy or analytic.remat_policy(self.learner)
     count = num_microbatches or self.learner.num_microbatches
-    mesh = make_mesh(shape, self.topology.devices)
+    mesh = self._mesh(shape)
     trainer = Trainer(analytic.with_choices(self.learner, policy, count), mesh, self.spec)
     state, limit = trainer.abstract_state, self.topology.chip.memory_bytes
     parameters, whole = shard_bytes(state.params), shard_bytes(state)

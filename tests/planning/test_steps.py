@@ -212,6 +212,7 @@ def test_estimates_grow_and_shrink_as_compiled_plans_do(plans):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec('libtpu') is None, reason='the TPU compiler is not installed')
 def test_a_slice_of_tpus_needs_no_tpu():
+  jax.devices()
   chips.prepare('v5e:2x2')
   topology = chips.topology('v5e:2x2')
   assert len(topology.devices) == 4
