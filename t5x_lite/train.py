@@ -7,15 +7,23 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from t5x_lite.cli import command, record
+from t5x_lite.cli import command, environment, record
 
 DIVERGED = 3
+
+_GIVEN = ('config', 'dry_run', 'profile_steps', 'heartbeat_timeout')
 
 
 def _define(values: flags.FlagValues) -> None:
   flags.DEFINE_bool('dry_run', False, 'Print the configuration and the size of the run, and stop.', flag_values=values)
   flags.DEFINE_bool(
     record.ALLOW_CHANGE, False, 'Go on with a run under another configuration than it began with.', flag_values=values
+  )
+  flags.DEFINE_string(
+    'profile_steps',
+    None,
+    'FIRST:LAST: steps, both included, to write a trace of to MODEL_DIR/profile.',
+    flag_values=values,
   )
 
 
@@ -26,7 +34,9 @@ def _train(session: command.Session) -> int | None:
   from t5x_lite.training.monitor import TrainingDiverged  # JAX is imported by now, and was not at the start.
 
   try:
-    return session.call(config=session.record, dry_run=session.flags.dry_run)
+    return session.call(
+      config=session.record, **{name: getattr(session.flags, name) for name in _GIVEN if name != 'config'}
+    )
   except TrainingDiverged as error:
     print(f'error: {error}', file=sys.stderr)
     return DIVERGED
@@ -34,8 +44,8 @@ def _train(session: command.Session) -> int | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  return command.run(argv, 'runs.train.train', usage=__doc__, define=_define, work=_train, given=('config', 'dry_run'))
+  return command.run(argv, 'runs.train.train', usage=__doc__, define=_define, work=_train, given=_GIVEN)
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  environment.leave(main)

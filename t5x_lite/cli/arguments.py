@@ -49,9 +49,26 @@ def _define_common(values: FlagValues) -> None:
   flags.DEFINE_integer(
     'num_cpu_devices', None, 'Split the CPU into so many devices, to try a mesh.', lower_bound=1, flag_values=values
   )
+  _define_processes(values)
+
+
+def _define_processes(values: FlagValues) -> None:
+  flags.DEFINE_enum(
+    'distributed',
+    'auto',
+    ('auto', 'off'),
+    'Whether to be one of several processes where Slurm, Open MPI, Kubernetes, a TPU slice or the next three say so.',
+    flag_values=values,
+  )
   flags.DEFINE_string('coordinator_address', None, 'HOST:PORT of process 0, for several processes.', flag_values=values)
   flags.DEFINE_integer('num_processes', None, 'How many processes take part.', lower_bound=1, flag_values=values)
   flags.DEFINE_integer('process_id', None, 'Which of them this one is, from 0.', lower_bound=0, flag_values=values)
+  flags.DEFINE_integer(
+    'coordinator_timeout', 300, 'Seconds to wait at the start for the other processes.', 1, flag_values=values
+  )
+  flags.DEFINE_integer(
+    'heartbeat_timeout', 100, 'Seconds of silence after which a process counts as lost.', 5, flag_values=values
+  )
 
 
 def parse(argv: Sequence[str], define: Callable[[FlagValues], None] | None = None) -> Arguments:

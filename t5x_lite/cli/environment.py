@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import glob
 import logging
 import os
 import pathlib
 import re
 import signal
+import socket
 import sys
 import threading
+import traceback
 import warnings
+from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import t5x_lite
+from t5x_lite.cli import cluster
 from t5x_lite.cli.arguments import LOG_LEVELS, FlagValues
 from t5x_lite.core import errors, paths
 
 TERMINATED = 128 + signal.SIGTERM  # The exit code, as shells have it.
 
 _AGAIN_SECONDS = 0.05
+_FAILURES = (1, 2, 3, errors.LOST)
+_JAX_WAITS_LONGER = 60  # seconds
 _CACHE_VARIABLE = 'JAX_COMPILATION_CACHE_DIR'
 _UNREADABLE = re.compile(r"Error reading persistent compilation cache entry for '(.+?)'")
 
@@ -112,23 +120,96 @@ def start(flags: FlagValues) -> None:
   """What has to be said before the first array: how many devices, and which process of how many this one is.
 
   Raises:
-    UsageError: some of the three flags for several processes are missing, or do not go together.
+    UsageError: what is known of several processes is incomplete, or does not go together.
   """
   import jax
 
   if flags.num_cpu_devices is not None:
     jax.config.update('jax_num_cpu_devices', flags.num_cpu_devices)
-  names = ('coordinator_address', 'num_processes', 'process_id')
-  values = [getattr(flags, name) for name in names]
-  if all(value is None for value in values):
-    return
-  missing = [f'--{name}' for name, value in zip(names, values, strict=True) if value is None]
-  if missing:
-    raise errors.UsageError(f'several processes need all of --{", --".join(names)}: missing {", ".join(missing)}')
-  address, processes, process = values
-  if process >= processes:
-    raise errors.UsageError(f'--process_id={process}: expected less than --num_processes={processes}')
+  found = cluster.find(flags, os.environ, _on_tpu_vm)
+  if found is not None:
+    _join(found, flags)
+
+
+def _on_tpu_vm() -> bool:
+  """Whether JAX has found TPU chips and may ask the metadata server which host of the slice this is."""
+  from jax._src import cloud_tpu_init
+
+  return bool(getattr(cloud_tpu_init, 'running_in_cloud_tpu_vm', False)) and 'TPU_SKIP_MDS_QUERY' not in os.environ
+
+
+def _join(found: cluster.Cluster, flags: FlagValues) -> None:
+  """Waits for the other processes, in bounded time.
+
+  JAX would end the process with a stack trace when it has waited for too long, so that it is told to wait longer than
+  we do. Its heartbeats come second in the same way: `training.watch` has more to tell.
+  """
+  import jax
+
+  timeout = flags.coordinator_timeout
+  timer = threading.Timer(timeout, _give_up, (found, timeout))
+  timer.daemon = True
+  timer.start()
+  arguments = dataclasses.asdict(found)
+  del arguments['name']
+  try:
+    jax.distributed.initialize(
+      **arguments,
+      initialization_timeout=timeout + _JAX_WAITS_LONGER,
+      heartbeat_timeout_seconds=2 * flags.heartbeat_timeout + _JAX_WAITS_LONGER,
+    )
+  except (RuntimeError, ValueError) as error:  # Of the detection: a name that does not resolve, an API that refuses.
+    raise errors.UsageError(f'{found.name}: cannot join the other processes: {" ".join(str(error).split())}') from error
+  finally:
+    timer.cancel()
+  index, count = jax.process_index(), jax.process_count()
+  if index == 0:
+    logging.getLogger(__name__).info('%d processes (%s), coordinator %s', count, found.name, _address(found))
+
+
+def _address(found: cluster.Cluster) -> str:
+  """Of the coordinator, also where JAX has found it out."""
+  from jax._src import distributed
+
+  return found.coordinator_address or getattr(distributed.global_state, 'coordinator_address', None) or 'not known'
+
+
+def _give_up(found: cluster.Cluster, seconds: int) -> None:
+  """Ends the process from another thread: JAX waits in C++."""
+  address = _address(found)
+  which = '' if found.process_id is None else f'process {found.process_id} of {found.num_processes}: '
+  if _answers(address):
+    text = f'the coordinator at {address} answers, but not all processes came within {seconds} s'
+  else:
+    text = f'no coordinator (process 0) at {address} within {seconds} s'
+  os.write(2, f'error: {which}{text}; see --coordinator_timeout\n'.encode())
+  os._exit(errors.LOST)
+
+
+def leave(main: Callable[[], int]) -> NoReturn:
+  """Runs `main` and ends the process with its exit code, at once if it failed as one of several.
+
+  JAX has a process wait at its end for all others, which a failed one need not: they may be waiting for it.
+  """
+  try:
+    code = main()
+  except Exception:
+    traceback.print_exc()
+    code = 1
+  jax = sys.modules.get('jax')
+  if jax is not None and jax.distributed.is_initialized() and code in _FAILURES:
+    for stream in (sys.stdout, sys.stderr):
+      with contextlib.suppress(OSError):
+        stream.flush()
+    os._exit(code)
+  sys.exit(code)
+
+
+def _answers(address: str) -> bool:
+  """Whether anything listens there."""
   host, _, port = address.rpartition(':')
-  if not (host and port.isdigit()):
-    raise errors.UsageError(f'--coordinator_address={address}: expected HOST:PORT')
-  jax.distributed.initialize(address, processes, process)
+  try:
+    socket.create_connection((host.strip('[]'), int(port)), timeout=2.0).close()
+  except (OSError, ValueError):
+    return False
+  return True

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Callable, Iterable
 from typing import Any
 
+LOST = 4  # The exit code of a run that has lost a process, or hangs; started again, it goes on.
+
 
 class UsageError(ValueError):
   """Bad input. The entry points print its one line and exit with code 2; anything else is a bug and has a traceback."""

@@ -15,7 +15,7 @@ from t5x_lite.data import dataset_config, features, hashes, pipeline
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
-from t5x_lite.training import integrity, processes, warmstart
+from t5x_lite.training import coordination, integrity, processes, profiling, warmstart
 from t5x_lite.training import loop as loop_lib
 from t5x_lite.training.checkpoints import CheckpointConfig, Checkpointer
 from t5x_lite.training.console import Console
@@ -24,6 +24,7 @@ from t5x_lite.training.learner import Learner
 from t5x_lite.training.state import TrainState
 from t5x_lite.training.steps import Trainer
 from t5x_lite.training.warmstart import TolerantCheckpointer, TolerantIterator
+from t5x_lite.training.watch import Watch
 from t5x_lite.training.window import count_positions
 from t5x_lite.training.writers import MetricWriter
 
@@ -58,6 +59,8 @@ def train(
   initial_checkpoint_path: str | None = None,
   resize_vocabulary: bool = False,
   dry_run: bool = False,
+  profile_steps: str | None = None,
+  heartbeat_timeout: int = 100,
 ) -> int:
   """Trains, or goes on with the run in `model_dir`.
 
@@ -78,6 +81,8 @@ def train(
     resize_vocabulary: whether the embedding tables there may be of another length; rows are added or dropped at the
       end.
     dry_run: print what the run amounts to and stop before data is read.
+    profile_steps: `FIRST:LAST`, the steps to trace, both included; None: none.
+    heartbeat_timeout: seconds of silence after which one of several processes counts as lost.
 
   Returns:
     The exit code: 0, or 128 + n after signal n.
@@ -92,6 +97,7 @@ def train(
       families.check(learner.module, wanted.features)
   evaluation.check_values(eval_steps, num_samples)
   model_dir = run_folder.locate(model_dir)
+  profile = profiling.parse(profile_steps, loop.total_steps, model_dir)
   spec = features.batch_spec(dataset.features, dataset.task_feature_lengths, dataset.batch_size)
   families.check_length(learner.module, spec)
   trainer = Trainer(learner, make_mesh(mesh), spec)
@@ -102,6 +108,7 @@ def train(
     return 0
   console.note(f'MODEL_DIR {model_dir}')
   with contextlib.ExitStack() as stack:
+    watch = stack.enter_context(_watch(heartbeat_timeout))
     stack.enter_context(run_folder.hold(model_dir))
     checkpointer = stack.enter_context(_checkpoints(model_dir, checkpoint, config, trainer, random_seed, console))
     iterator = stack.enter_context(contextlib.closing(pipeline.build(dataset, rows=trainer.process_rows())))
@@ -114,12 +121,30 @@ def train(
       record=config.values,
       flops_per_step=flops,
       on_start=functools.partial(_describe, config, model_dir, trainer, read, random_seed),
+      profile=profile,
+      watch=watch,
     )
     if eval_dataset is not None:
       job = _evaluated(job, evaluation.HeldOut(trainer, eval_dataset, eval_steps=eval_steps, num_samples=num_samples))
     console.note(run_folder.fingerprints(read))
     data = TolerantIterator(iterator, console.note) if config.allow_change else iterator
     return loop_lib.run(loop, trainer, data, checkpointer, writer, console, job).exit_code
+
+
+@contextlib.contextmanager
+def _watch(heartbeat_timeout: int) -> Iterator[Watch]:
+  """Watches over the processes: the others are told where this one fails, and it is told which of them is lost."""
+  watch = Watch(heartbeat_timeout, coordination.store())
+  watch.start()
+  try:
+    yield watch
+  except BaseException as error:
+    if coordination.comes_of_another(error):
+      watch.wait_for_verdict()
+    watch.fail(f'{type(error).__name__}: {error}')
+    raise
+  finally:
+    watch.close()
 
 
 @contextlib.contextmanager

@@ -16,7 +16,9 @@ from t5x_lite.core import errors
 from t5x_lite.training import memory
 from t5x_lite.training.console import duration
 from t5x_lite.training.monitor import DivergenceRule, EarlyStopping
+from t5x_lite.training.profiling import Profile
 from t5x_lite.training.samples import Sample
+from t5x_lite.training.watch import Watch
 
 
 class Trainer(Protocol):
@@ -67,6 +69,8 @@ class LoopConfig:
     checkpoint_period: of checkpoints. The best is chosen by evaluation loss, among those at a step with an evaluation.
     divergence: when to give up.
     early_stopping: when to be content.
+    stall_seconds: the run hangs, and is ended with exit code 4, if a step makes no progress for so long, or for ten
+      times as long as the first one took. 0: never.
   """
 
   total_steps: int
@@ -76,12 +80,15 @@ class LoopConfig:
   eval_at_start: bool = True
   divergence: DivergenceRule = dataclasses.field(default_factory=DivergenceRule)
   early_stopping: EarlyStopping = dataclasses.field(default_factory=EarlyStopping)
+  stall_seconds: int = 1800
 
   def __post_init__(self):
     for field in ('total_steps', 'log_period', 'eval_period', 'checkpoint_period'):
       value, least = getattr(self, field), 1 if field == 'total_steps' else 0
       if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise errors.UsageError(f'{field}={value!r}: expected a whole number of steps >= {least}')
+    if self.stall_seconds < 0:
+      raise errors.UsageError(f'stall_seconds={self.stall_seconds}: expected a number of seconds >= 0')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +105,8 @@ class Job:
     flops_per_step: analytic, forward and backward; None if unknown.
     eval_split: the split that `evaluate` reads, for the log.
     on_start: called once, when the state is there and before the first step.
+    profile: the steps to trace; None: none.
+    watch: is told where the loop is. The caller starts and closes it.
   """
 
   init: Callable[[], Any]
@@ -109,6 +118,8 @@ class Job:
   flops_per_step: float | None = None
   eval_split: str = 'validation'
   on_start: Callable[[], None] = lambda: None
+  profile: Profile | None = None
+  watch: Watch = dataclasses.field(default_factory=Watch)
 
 
 class Status(enum.StrEnum):

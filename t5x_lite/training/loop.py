@@ -22,12 +22,13 @@ from typing import Any
 import jax
 
 from t5x_lite.core import errors
-from t5x_lite.training import checkpoints, flops, integrity, processes, samples
+from t5x_lite.training import checkpoints, flops, integrity, processes, samples, timing
 from t5x_lite.training.checkpoints import Checkpointer
 from t5x_lite.training.console import Console
 from t5x_lite.training.job import BatchIterator, Job, LoopConfig, Outcome, Status, Trainer, describe
 from t5x_lite.training.monitor import DivergenceMonitor, ImprovementTracker, TrainingDiverged
 from t5x_lite.training.signals import StopRequest
+from t5x_lite.training.timing import Timing
 from t5x_lite.training.window import Window, Workload, count_positions
 from t5x_lite.training.writers import TRAIN, MetricWriter
 
@@ -94,6 +95,7 @@ class _Loop:
     self._improvement = ImprovementTracker(config.early_stopping)
     workload = Workload(count_positions(trainer.batch_spec), job.flops_per_step, trainer.mesh.size)
     self._window = Window(workload)
+    self._timing = Timing(self._window, job.watch, job.profile, trainer.mesh)
     self._pending: collections.deque[tuple[int, Mapping[str, jax.Array]]] = collections.deque()
     self._read: dict[int, dict[str, float]] = {}  # what had been read by the steps that are to be logged
     self._eval_metrics: Mapping[str, Mapping[str, float]] = {}
@@ -150,6 +152,9 @@ class _Loop:
         f'total_steps={self._config.total_steps}, but training starts from step {done}: expected more steps than that '
         '(steps are counted from 0 whatever a run starts from)'
       )
+    no_profile = self._timing.resumed(done)
+    if no_profile is not None:
+      self._console.note(no_profile)
     self._job.on_start()
     resumed = restored is not None
     self._writer.start(done if resumed else done - 1)  # A run cut off before its first checkpoint leaves nothing.
@@ -158,10 +163,15 @@ class _Loop:
 
   def _train(self, step: int) -> None:
     """Queues a step on the device, and takes in the metrics of those that it should be done with."""
-    batch = self._batch if step == self._first_step else next(self._iterator, None)
+    if self._timing.starts_profile(step):
+      self._catch_up()
+      self._timing.start_profile()
+    with self._timing.waiting(step, timing.DATA):
+      batch = self._batch if step == self._first_step else next(self._iterator, None)
     if batch is None:
       raise errors.UsageError(f'the training data ended after {step - 1} of {self._config.total_steps} steps')
-    self._state, metrics = self._trainer.train_step(self._state, self._trainer.shard_batch(batch))
+    with self._timing.dispatch(step, self._pending[-1][1] if self._pending else None):
+      self._state, metrics = self._trainer.train_step(self._state, self._trainer.shard_batch(batch))
     self._pending.append((step, metrics))
     if self._logs(step):  # now: when the metrics come, later batches have been taken too
       self._read[step] = _data(self._iterator.statistics())
@@ -171,8 +181,17 @@ class _Loop:
       self._console.note(f'first step done, {seconds:.1f} s after start-up')
       self._window.start_clock(flops.peak_flops(self._trainer.mesh.devices.flat[0]))
       self._started = time.perf_counter()
+      self._timing.first_step(seconds, self._config.stall_seconds)
     while len(self._pending) > _IN_FLIGHT:
       self._take_in(*self._pending.popleft())
+    self._profile_to(step)
+
+  def _profile_to(self, step: int) -> None:
+    if self._timing.ends_profile(step):
+      self._catch_up()
+      told = self._timing.stop_profile()
+      if told is not None:
+        self._console.note(told)
 
   def _catch_up(self) -> None:
     while self._pending:
@@ -180,7 +199,8 @@ class _Loop:
 
   def _take_in(self, step: int, metrics: Mapping[str, jax.Array]) -> None:
     """Waits for a step's metrics, judges them, and logs if a period ends there."""
-    values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
+    with self._timing.waiting(step, timing.DEVICE):
+      values = {name: float(value) for name, value in jax.device_get(dict(metrics)).items()}
     try:
       self._monitor.update(step, values)
     except TrainingDiverged as error:
@@ -188,9 +208,11 @@ class _Loop:
     self._window.add(values)
     self._console.step(step, values['loss'])
     if self._logs(step):
+      steps = self._window.timed_steps
       row = {'split': TRAIN, 'step': step, **self._window.take(), **self._read.pop(step)}
       self._writer.write(row)
       self._console.train(row, self._eta(step))
+      self._timing.judge(row, steps)
 
   def _logs(self, step: int) -> bool:
     """Whether a period of the log ends at a step."""
@@ -210,7 +232,7 @@ class _Loop:
     if not (evaluating or saving or stopping):
       return None
     self._catch_up()
-    with self._window.paused():
+    with self._timing.not_training():
       loss = self._evaluate(step) if evaluating else None
       status = None
       if last:

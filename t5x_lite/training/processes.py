@@ -14,6 +14,11 @@ def is_primary() -> bool:
   return jax.process_index() == 0
 
 
+def prefix() -> str:
+  """For warnings: which process warns, where there are several."""
+  return '' if jax.process_count() == 1 else f'process {jax.process_index()}: '
+
+
 def gather(value: Any) -> list[Any]:
   """Every process's `value`, in the order of the processes. All of them must call it.
 

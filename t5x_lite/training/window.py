@@ -12,6 +12,7 @@ from typing import Any
 from t5x_lite.core import batch as batch_lib
 from t5x_lite.metrics import sums as sums_lib
 from t5x_lite.training import flops
+from t5x_lite.training.breakdown import Breakdown
 
 _MEANS = ('grad_norm', 'update_norm')
 _LAST = ('param_norm', 'learning_rate')
@@ -44,11 +45,15 @@ class Window:
   """Collects the metrics of steps until a row of the log is due.
 
   The clock stands still while the run does something else than training (`paused`).
+
+  Attributes:
+    breakdown: of the time of the steps.
   """
 
   def __init__(self, workload: Workload):
     self._workload = workload
     self._started: float | None = None
+    self.breakdown = Breakdown()
     self._clear()
 
   def _clear(self) -> None:
@@ -56,6 +61,11 @@ class Window:
     self._last: dict[str, float] = {}
     self._steps = self._timed_steps = self._bad_steps = 0
     self._timed_tokens = 0.0
+
+  @property
+  def timed_steps(self) -> int:
+    """Steps of this period so far whose speed is measured."""
+    return self._timed_steps if self._started is not None else 0
 
   @contextmanager
   def paused(self) -> Iterator[None]:
@@ -71,6 +81,7 @@ class Window:
     """Speed is measured from now on; what came before (compilation, the first step) does not count."""
     self._workload = dataclasses.replace(self._workload, peak_flops=peak_flops)
     self._started, self._timed_steps, self._timed_tokens = time.perf_counter(), 0, 0.0
+    self.breakdown.clear()
 
   def add(self, metrics: Mapping[str, float]) -> None:
     """Takes in one step. A step that is not finite is counted, and left out of everything else."""
@@ -112,6 +123,7 @@ class Window:
       'useful_token_fraction': useful,
       'mfu': mfu,
       'useful_mfu': None if mfu is None or useful is None else mfu * useful,
+      **self.breakdown.take(seconds, steps),
     }
 
   def get_state(self) -> dict[str, Any]:

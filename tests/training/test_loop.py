@@ -29,7 +29,12 @@ _SPEC = importlib.util.spec_from_file_location('loop_fakes', _PATH)
 fakes = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(fakes)
 
-SPEEDS = {'tokens_per_second', 'seconds_per_step', 'mfu', 'useful_mfu'}
+SPEEDS = {'tokens_per_second', 'seconds_per_step', 'mfu', 'useful_mfu'} | {
+  'data_seconds',
+  'host_seconds',
+  'device_seconds',
+  'starved_steps',
+}
 
 
 def assert_same(found, expected):
