@@ -62,6 +62,7 @@ class Watch:
     self._at: tuple[int | None, str] = (None, ELSE)
     self._progress = self._answered = time.monotonic()
     self._stall: float | None = None
+    self._paused = False
     self._closed = threading.Event()
     self._telling = threading.Lock()
     self._threads: list[threading.Thread] = []
@@ -76,17 +77,17 @@ class Watch:
     """From now on the run hangs if the loop stays at one point for so many seconds; 0: for ever is all right."""
     self._progress = time.monotonic()
     self._stall = seconds or None
-    self._start_thread(self._beat)
+    if seconds:
+      self._start_thread(self._beat)
 
   @contextmanager
   def paused(self) -> Iterator[None]:
     """What happens inside may take its time: evaluation, saving, writing a trace."""
-    stall, self._stall = self._stall, None
-    before, self._at = self._at, (self._at[0], ELSE)
+    before, self._at, self._paused = self._at, (self._at[0], ELSE), True
     try:
       yield
     finally:
-      self._at, self._stall, self._progress = before, stall, time.monotonic()
+      self._at, self._paused, self._progress = before, False, time.monotonic()
 
   # --- From the start to the end of a run ---
 
@@ -156,7 +157,7 @@ class Watch:
     stall, since = self._stall, self._progress
     patience = 0.0 if self._process == 0 else 2 * self._timeout / _BEATS  # Process 0 knows who is behind.
     still = time.monotonic() - since
-    if stall is None or still < stall + patience or self._closed.is_set():
+    if stall is None or self._paused or still < stall + patience or self._closed.is_set():
       return
     sign = self._sign(0)
     who = f'{sign.describe(self._process)} is {sign.last()}'
