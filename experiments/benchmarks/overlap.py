@@ -22,19 +22,19 @@ import os
 import pathlib
 import statistics
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import numpy as np
 
-from t5x_lite.data import dataset_config, features, pipeline, sources, task
-from t5x_lite.data.preparation import tokenisation
+from t5x_lite.data import dataset_config, features, pipeline
 from t5x_lite.data.vocabularies import embedded_vocabulary
 from t5x_lite.models import t5
 from t5x_lite.objectives import span_corruption
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
+from t5x_lite.tasks import pretrain  # noqa: F401, registers the tasks
 from t5x_lite.training import checkpoints, console, job, learner, loop, optimizers, steps, writers
 
 LENGTHS = {'inputs': 512, 'targets': 114}
@@ -108,7 +108,6 @@ class TimedCheckpointer(checkpoints.Checkpointer):
     super().save(*args, **kwargs)
     self.blocked.append(time.perf_counter() - start)
     final = self.directory / f'checkpoint_{args[0]}'
-    import threading
 
     def wait() -> None:
       while not final.exists():
@@ -170,12 +169,6 @@ def rate(config: dataset_config.DatasetConfig, seconds: float) -> float:
   return tokens / (time.perf_counter() - start)
 
 
-def entries(folder: pathlib.Path) -> Iterator[tuple[str, Any]]:
-  """The embedded corpus as text and as ids."""
-  yield 'text', 'embedded_text'
-  _ = folder, sources, task, tokenisation
-
-
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--step', type=float, default=0.25, help='seconds of a step of the device')
@@ -186,7 +179,7 @@ def main() -> None:
   config = make_dataset(args.rows, 'embedded_text')
   spec = features.batch_spec(config.features, LENGTHS, args.rows)
   model = t5.T5(t5.T5Config(vocab_size=32128, scan_layers=True))
-  taught = learner.Learner(model, optimizers.adafactor(0.01))
+  taught = learner.Learner(model, optimizers.adafactor(0.01), 0.01)
   trainer = steps.Trainer(taught, make_mesh(MeshShape()), spec)
   state = trainer.init(0)
   batches = pipeline.build(config)
