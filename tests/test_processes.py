@@ -95,7 +95,8 @@ def params(folder):
 
   path = pathlib.Path(folder) / f'checkpoint_{STEPS}' / 'state'
   with ocp.PyTreeCheckpointer() as checkpointer:
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), checkpointer.metadata(path).item_metadata.tree)
+    stored = checkpointer.metadata(path).item_metadata.tree
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
     return tree.named_leaves(checkpointer.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy)))
 
 

@@ -21,6 +21,8 @@ import dataclasses
 import os
 import pathlib
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -158,15 +160,31 @@ def added_by_saves(ends: list[float], spans: list[tuple[float, float]], seconds:
   return shares
 
 
-def rate(config: dataset_config.DatasetConfig, seconds: float) -> float:
-  """Tokens that are no padding, made in a second."""
-  batches = pipeline.build(dataclasses.replace(config, prefetch=0))
+def useful(batch: Any) -> int:
+  """Tokens that are no padding."""
+  return sum(int(np.count_nonzero(value)) for name, value in batch.items() if name.endswith('segment_ids'))
+
+
+def rate(config: dataset_config.DatasetConfig, core: int, number: int, of: int, seconds: float) -> float:
+  """Tokens a second that process `number` of so many makes of its rows, on one core."""
+  os.sched_setaffinity(0, {core})
+  rows = np.array_split(np.arange(config.batch_size), of)[number]
+  batches = pipeline.build(dataclasses.replace(config, prefetch=0), rows=rows)
   next(batches)
   tokens, start = 0, time.perf_counter()
   while time.perf_counter() - start < seconds:
-    batch = next(batches)
-    tokens += sum(int(np.count_nonzero(value)) for name, value in batch.items() if name.endswith('segment_ids'))
+    tokens += useful(next(batches))
   return tokens / (time.perf_counter() - start)
+
+
+def rates(rows: int, processes: int) -> float:
+  """The same of so many processes at once, each on a core of its own, together."""
+  command = [sys.executable, __file__, f'--rows={rows}', f'--rate_of={processes}']
+  running = [
+    subprocess.Popen([*command, f'--rate_process={number}'], stdout=subprocess.PIPE, text=True)
+    for number in range(processes)
+  ]
+  return sum(float(process.communicate()[0].splitlines()[-1]) for process in running)
 
 
 def main() -> None:
@@ -175,7 +193,18 @@ def main() -> None:
   parser.add_argument('--rows', type=int, default=128)
   parser.add_argument('--steps', type=int, default=60)
   parser.add_argument('--rounds', type=int, default=3)
+  parser.add_argument('--rate_of', type=int, default=0, help=argparse.SUPPRESS)
+  parser.add_argument('--rate_process', type=int, default=0, help=argparse.SUPPRESS)
   args = parser.parse_args()
+  if args.rate_of:
+    core = sorted(os.sched_getaffinity(0))[args.rate_process]
+    config = make_dataset(args.rows, 'embedded_text')
+    print(rate(config, core, args.rate_process, args.rate_of, 10.0))
+    return
+  compare(args)
+
+
+def compare(args: argparse.Namespace) -> None:
   config = make_dataset(args.rows, 'embedded_text')
   spec = features.batch_spec(config.features, LENGTHS, args.rows)
   model = t5.T5(t5.T5Config(vocab_size=32128, scan_layers=True))
@@ -185,7 +214,7 @@ def main() -> None:
   batches = pipeline.build(config)
   same = next(batches)
   size = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) / 2**20
-  tokens = sum(int(np.count_nonzero(value)) for name, value in same.items() if name.endswith('segment_ids'))
+  tokens = useful(same)
   print(f'step {args.step} s, {args.rows} rows, {tokens:,} tokens a step; state {size:.0f} MiB; cores {os.cpu_count()}')
   results: dict[str, list[float]] = {'loop alone': [], 'pipeline': [], 'save': []}
   blocked, spans = [], []
@@ -203,10 +232,11 @@ def main() -> None:
     low, high = min(values), max(values)
     print(f'{name:12} adds {100 * statistics.median(values):6.2f} %  ({100 * low:.2f} to {100 * high:.2f}){goal}')
   print(f'a save spans {statistics.median(spans):.1f} steps and blocks the loop for {statistics.median(blocked):.3f} s')
-  alone = rate(config, 10.0)
-  print(
-    f'pipeline alone, one thread: {alone:,.0f} tokens/s, {alone * args.step / tokens:.1f} times what the device takes'
-  )
+  needed, cores = tokens / args.step, len(os.sched_getaffinity(0))
+  for count in (1, cores):
+    made = rates(args.rows, count)
+    which = 'core' if count == 1 else f'host of {count} cores, a process on each'
+    print(f'pipeline alone: {made / 1e6:.2f} million tokens/s per {which}, {made / needed:.1f} times the need')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""The launch files as far as they can be checked without their schedulers: they parse, and fit the command they start."""
+"""The launch files, as far as they can be checked without their schedulers: they parse, and fit our command."""
 
 from __future__ import annotations
 
