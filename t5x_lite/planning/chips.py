@@ -99,6 +99,11 @@ class Topology:
   chip: Chip
   devices: Sequence[jax.Device]
 
+  @property
+  def num_slices(self) -> int:
+    """How many slices the devices are of; between them there is a network, and no links."""
+    return len({getattr(device, 'slice_index', 0) for device in self.devices})
+
   def bandwidth(self, mesh: jax.sharding.Mesh, axes: Sequence[str]) -> float | None:
     """Bytes a second that a device sends in a ring over these axes of a mesh; None if unknown."""
     dims = [list(mesh.axis_names).index(axis) for axis in axes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from t5x_lite.partitioning.mesh import MESH_AXES
 from t5x_lite.planning.search import describe
 from t5x_lite.planning.steps import Plan
 
@@ -141,7 +142,7 @@ def search_text(plans: Sequence[Plan]) -> str:
 
 def flags(plan: Plan) -> list[str]:
   """The flags that choose what a plan chose."""
-  sizes = [f'--gin.MeshShape.{name}={size}' for name, size in plan.mesh.items()]
+  sizes = [f'--gin.MeshShape.{name}={getattr(plan.shape, name)}' for name in MESH_AXES]
   return [*sizes, f'--gin.REMAT_POLICY={plan.remat_policy}', f'--gin.NUM_MICROBATCHES={plan.num_microbatches}']
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 from t5x_lite.core import errors
@@ -16,7 +15,7 @@ MOST_MICROBATCHES = 64
 
 
 def mesh_shapes(num_devices: int, *, experts: bool = False) -> Iterator[MeshShape]:
-  """All meshes over so many devices, with an axis of experts only for models that have some."""
+  """All meshes over so many devices of a slice, with an axis of experts only for models that have some."""
   for tensor in (size for size in divisors(num_devices) if size <= MOST_TENSOR):
     for sequence in (size for size in divisors(num_devices // tensor) if size <= MOST_SEQUENCE):
       left = num_devices // tensor // sequence
@@ -35,7 +34,8 @@ def candidates(planner: Planner) -> list[Plan]:
   rows = planner.estimator.rows
   counts = [count for count in divisors(rows) if count <= MOST_MICROBATCHES and count & (count - 1) == 0]
   plans, refused = [], None
-  for shape in mesh_shapes(len(planner.topology.devices), experts=bool(getattr(config, 'num_experts', 0))):
+  in_slice = len(planner.topology.devices) // planner.topology.num_slices
+  for shape in mesh_shapes(in_slice, experts=bool(getattr(config, 'num_experts', 0))):
     for count in counts:
       try:
         plans += [planner.estimate(shape, policy, count) for policy in REMAT_POLICIES]
@@ -69,17 +69,16 @@ def search(planner: Planner, num_compiled: int, note: Callable[[str], None] = la
     if sum(done.fits for done in compiled) >= num_compiled:
       break
     note(f'compiling {describe(plan)}')
-    compiled.append(planner.compile(MeshShape(**plan.mesh), plan.remat_policy, plan.num_microbatches))
+    compiled.append(planner.compile(plan.shape, plan.remat_policy, plan.num_microbatches))
   tried = [_choice(plan) for plan in compiled]
   return rank([*compiled, *(plan for plan in plans if _choice(plan) not in tried)])
 
 
 def _choice(plan: Plan) -> tuple[MeshShape, str, int]:
-  return MeshShape(**plan.mesh), plan.remat_policy, plan.num_microbatches
+  return plan.shape, plan.remat_policy, plan.num_microbatches
 
 
 def describe(plan: Plan) -> str:
   """Mesh, remat policy and microbatches in a few words."""
-  sizes = [f'{field.name} {plan.mesh[field.name]}' for field in dataclasses.fields(MeshShape)]
-  mesh = ', '.join(size for size in sizes if not size.endswith(' 1')) or 'one device'
+  mesh = ', '.join(f'{name} {size}' for name, size in plan.mesh.items() if size > 1) or 'one device'
   return f'{mesh}; remat {plan.remat_policy}; {plan.num_microbatches} microbatches'

@@ -38,7 +38,8 @@ class Plan:
   Attributes:
     step: one of `STEPS`.
     topology: the devices.
-    mesh: size of every mesh axis.
+    shape: of the mesh, as it was asked for.
+    mesh: size of every mesh axis, over all slices.
     remat_policy: of the model.
     num_microbatches: of the training step.
     parameters: of the model.
@@ -52,6 +53,7 @@ class Plan:
 
   step: str
   topology: Topology
+  shape: MeshShape
   mesh: Mapping[str, int]
   remat_policy: str
   num_microbatches: int
@@ -133,6 +135,7 @@ class Planner:
     return Plan(
       step='train',
       topology=self.topology,
+      shape=shape,
       mesh=dict(mesh.shape),
       remat_policy=policy,
       num_microbatches=num_microbatches,
@@ -172,7 +175,7 @@ class Planner:
       if 'RESOURCE_EXHAUSTED' not in str(error):
         raise
       seconds = time.perf_counter() - start
-      return self._too_large(mesh, policy, count, needed_bytes(str(error), parameters + optimizer), seconds)
+      return self._too_large(shape, policy, count, needed_bytes(str(error), parameters + optimizer), seconds)
     seconds = time.perf_counter() - start
     program = hlo.Program(compiled.as_text())
     transfers = collectives(program, mesh.shape)
@@ -180,6 +183,7 @@ class Planner:
     return Plan(
       step=self.step,
       topology=self.topology,
+      shape=shape,
       mesh=dict(mesh.shape),
       remat_policy=policy,
       num_microbatches=count,
@@ -192,9 +196,8 @@ class Planner:
       compiled=True,
     )
 
-  def _too_large(self, mesh: jax.sharding.Mesh, policy: str, count: int, needed: int | None, seconds: float) -> Plan:
+  def _too_large(self, shape: MeshShape, policy: str, count: int, needed: int | None, seconds: float) -> Plan:
     """What is known where the compiler gave up: how much it would have needed in all; what of, is estimated."""
-    shape = MeshShape(*(mesh.shape[axis] for axis in mesh.axis_names))
     plan = self.estimate(shape, policy, count)
     memory = plan.memory
     if self.step != 'train':
