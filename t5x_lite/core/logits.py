@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from t5x_lite.core import products
+
 # The collection in which layers leave losses of their own (mixtures of experts), already weighted.
 LAYER_LOSSES = 'losses'
 # The collection in which a model leaves float32 logits `[B, L, C]` of the labels that the batch has at some positions.
@@ -28,6 +30,5 @@ class FactoredLogits:
 
   def logits(self) -> jax.Array:
     """float32 logits `[B, L, V]`; the product takes the dtype of `hidden` and accumulates in float32."""
-    kernel = self.kernel.astype(self.hidden.dtype)
-    out = jnp.einsum('bld,vd->blv', self.hidden, kernel, preferred_element_type=jnp.float32)
+    out = products.attend(self.hidden, self.kernel)
     return out if self.bias is None else out + self.bias.astype(jnp.float32)

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from t5x_lite.core import products
+
 # `(key, shape, dtype) -> array`
 Initializer: TypeAlias = Callable[..., jax.Array]
 
@@ -41,7 +43,7 @@ class Dense(nn.Module):
     """Maps `[..., in]` to `[..., features]`."""
     kernel_init = nn.with_logical_partitioning(self.kernel_init, self.axes)
     kernel = self.param('kernel', kernel_init, (x.shape[-1], self.features), jnp.float32)
-    y = jnp.einsum('...d,df->...f', x.astype(self.dtype), kernel.astype(self.dtype))
+    y = products.project(x, kernel, self.dtype)
     if self.use_bias:
       bias_init = nn.with_logical_partitioning(nn.initializers.zeros_init(), self.axes[1:])
       y += self.param('bias', bias_init, (self.features,), jnp.float32).astype(self.dtype)

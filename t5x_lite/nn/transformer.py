@@ -14,6 +14,7 @@ from flax import struct
 from t5x_lite.core import axes
 from t5x_lite.core.errors import unknown
 from t5x_lite.core.logits import LAYER_LOSSES
+from t5x_lite.core.products import PROJECTION
 from t5x_lite.nn.attend import AUTO, Relations, Style
 from t5x_lite.nn.attention import MultiHeadAttention
 from t5x_lite.nn.cache import KVCache, LayerCache
@@ -27,7 +28,7 @@ from t5x_lite.nn.positions import RelativeBias
 # What a block keeps for its backward pass; the rest is computed again. Names as in T5X.
 REMAT_POLICIES: dict[str, Callable[..., Any] | None] = {
   'none': None,  # keep everything: no remat at all
-  'minimal': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # keep the projections
+  'minimal': jax.checkpoint_policies.save_only_these_names(PROJECTION),  # keep the projections
   'full': jax.checkpoint_policies.nothing_saveable,  # keep the inputs of the block only
 }
 

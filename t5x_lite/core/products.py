@@ -1,0 +1,109 @@
+"""Products of activations and kernels, forward and backward: the one place that knows what makes them fast and exact.
+
+In half precision operands are half precision, sums are float32, and each result is rounded once: the output and the
+gradient of the activations to their own dtype, the gradient of the kernel not at all. `jnp.einsum` differentiated by
+JAX would round the gradient of the kernel to half precision, and with a float32 output it would multiply a float32
+cotangent, without the matrix units.
+
+On the CPU, XLA has fast half-precision products (AMX, AVX512-BF16) under two conditions, both of which are met here: the
+result is float32, and the contracted axis of the left operand is the last one. The second is why the gradient of the
+kernel contracts two axes, batch and length: XLA then lays its left operand out anew, where with a single axis it folds
+that transpose into the product and runs it on a slow path.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+# What policies of rematerialisation call the result of `project`.
+PROJECTION = 'projection'
+
+
+def project(x: jax.Array, kernel: jax.Array, dtype: Any) -> jax.Array:
+  """`x @ kernel` for `[..., D]` and `[D, F]`: `[..., F]` in `dtype`, which is also that of the operands."""
+  return checkpoint_name(_product(x, kernel, 0, jnp.dtype(dtype), jnp.dtype(dtype)), PROJECTION)
+
+
+def attend(hidden: jax.Array, table: jax.Array) -> jax.Array:
+  """`hidden @ table.T` for `[..., D]` and `[V, D]`: float32 `[..., V]`; operands have the dtype of `hidden`."""
+  return _product(hidden, table, 1, hidden.dtype, jnp.dtype(jnp.float32))
+
+
+def outer_sum(x: jax.Array, y: jax.Array) -> jax.Array:
+  """`x.T @ y` over all leading axes for `[..., D]` and `[..., F]` of one dtype: `[D, F]`, at least float32."""
+  if not _is_half(x.dtype):
+    return _contract_leading(x, y)
+  return jax.lax.platform_dependent(
+    x, y, cpu=lambda x, y: _contract_leading(_two_leading(x), _two_leading(y)), default=_contract_leading
+  )
+
+
+def _contract_leading(x: jax.Array, y: jax.Array) -> jax.Array:
+  axes = tuple(range(x.ndim - 1))
+  return _dot(x, y, (axes, axes), _wide(x.dtype))
+
+
+def _two_leading(x: jax.Array) -> jax.Array:
+  """`x` with two leading axes that are not 1, where there is one and it can be cut in half."""
+  leading = [size for size in x.shape[:-1] if size > 1]
+  if len(leading) != 1 or leading[0] % 2:
+    return x
+  return x.reshape(2, leading[0] // 2, x.shape[-1])
+
+
+def _contract_last(x: jax.Array, kernel: jax.Array, kernel_axis: int, out_dtype: jnp.dtype) -> jax.Array:
+  """The last axis of `x` against an axis of a matrix of the same dtype."""
+  axes = ((x.ndim - 1,), (kernel_axis,))
+  if not _is_half(out_dtype):
+    return _dot(x, kernel, axes, out_dtype)
+  # Accelerators sum in float32 anyway, and need not write it.
+  return jax.lax.platform_dependent(
+    x,
+    kernel,
+    cpu=lambda x, kernel: _dot(x, kernel, axes, _wide(out_dtype)).astype(out_dtype),
+    default=lambda x, kernel: _dot(x, kernel, axes, out_dtype),
+  )
+
+
+def _dot(x: jax.Array, y: jax.Array, axes: tuple[tuple[int, ...], tuple[int, ...]], dtype: jnp.dtype) -> jax.Array:
+  return jax.lax.dot_general(x, y, (axes, ((), ())), preferred_element_type=dtype)
+
+
+def _is_half(dtype: jnp.dtype) -> bool:
+  return jnp.dtype(dtype).itemsize < 4
+
+
+def _wide(dtype: jnp.dtype) -> jnp.dtype:
+  """What products of this dtype are summed in."""
+  return jnp.dtype(jnp.float32) if _is_half(dtype) else jnp.dtype(dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _product(x: jax.Array, kernel: jax.Array, kernel_axis: int, dtype: jnp.dtype, out_dtype: jnp.dtype) -> jax.Array:
+  """`x` `[..., D]` against axis `kernel_axis` of a matrix; operands in `dtype`."""
+  return _contract_last(x.astype(dtype), kernel.astype(dtype), kernel_axis, out_dtype)
+
+
+def _forward(
+  x: jax.Array, kernel: jax.Array, kernel_axis: int, dtype: jnp.dtype, out_dtype: jnp.dtype
+) -> tuple[jax.Array, tuple]:
+  # The kernel is kept as it came, a parameter: kept in half precision, it would be one array more.
+  empty = jnp.zeros((0,), x.dtype)  # tells its dtype
+  x = x.astype(dtype)
+  return _contract_last(x, kernel.astype(dtype), kernel_axis, out_dtype), (x, kernel, empty)
+
+
+def _backward(kernel_axis: int, dtype: jnp.dtype, out_dtype: jnp.dtype, residuals: tuple, dy: jax.Array) -> tuple:
+  x, kernel, empty = residuals
+  dy = dy.astype(dtype)
+  dx = _contract_last(dy, kernel.astype(dtype), 1 - kernel_axis, empty.dtype)
+  d_kernel = outer_sum(x, dy) if kernel_axis == 0 else outer_sum(dy, x)
+  return dx, d_kernel.astype(kernel.dtype)
+
+
+_product.defvjp(_forward, _backward)

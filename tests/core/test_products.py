@@ -1,0 +1,110 @@
+"""Products: values and gradients are those of plain einsum, rounded once; the fast forms stay what they are."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from t5x_lite.core import products
+
+SHAPES = [(2, 6, 8), (1, 6, 8), (6, 8), (5, 8), (8,), (2, 3, 4, 8)]
+
+
+def draws(shape, features, dtype, seed=0):
+  rng = np.random.default_rng(seed)
+  x = jnp.asarray(rng.standard_normal(shape), dtype)
+  kernel = jnp.asarray(rng.standard_normal((shape[-1], features)), jnp.float32)
+  return x, kernel
+
+
+def plain(x, kernel):
+  return jnp.einsum('...d,df->...f', x, kernel)
+
+
+def plain_attend(x, kernel):
+  return jnp.einsum('...d,vd->...v', x, kernel.T)
+
+
+def attend(x, kernel):
+  return products.attend(x, kernel.T)
+
+
+def project(x, kernel):
+  return products.project(x, kernel, x.dtype)
+
+
+def value_and_gradients(function, x, kernel):
+  y, pull = jax.vjp(function, x, kernel)
+  dy = jnp.asarray(np.random.default_rng(1).standard_normal(y.shape), y.dtype)
+  return y, *pull(dy)
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+@pytest.mark.parametrize('ours, theirs', [(project, plain), (attend, plain_attend)])
+def test_values_and_gradients_are_those_of_einsum_in_float32(shape, ours, theirs):
+  x, kernel = draws(shape, 7, jnp.float32)
+  found, expected = (jax.jit(functools.partial(value_and_gradients, function))(x, kernel) for function in (ours, theirs))
+  for mine, reference in zip(found, expected, strict=True):
+    assert mine.dtype == reference.dtype
+    np.testing.assert_allclose(mine, reference, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_half_precision_rounds_once_and_the_gradient_of_the_kernel_not_at_all(shape):
+  x, kernel = draws(shape, 7, jnp.bfloat16)
+  y, dx, d_kernel = value_and_gradients(project, x, kernel)
+  exact = value_and_gradients(plain, *(a.astype(jnp.bfloat16).astype(jnp.float32) for a in (x, kernel)))
+  dy = jnp.asarray(np.random.default_rng(1).standard_normal(y.shape), y.dtype).astype(jnp.float32)
+  exact_dx, exact_d_kernel = jax.vjp(plain, *(a.astype(jnp.bfloat16).astype(jnp.float32) for a in (x, kernel)))[1](dy)
+  assert (y.dtype, dx.dtype, d_kernel.dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.float32)
+  np.testing.assert_allclose(y.astype(jnp.float32), exact[0], rtol=2**-8, atol=1e-6)
+  np.testing.assert_allclose(dx.astype(jnp.float32), exact_dx, rtol=2**-8, atol=1e-6)
+  np.testing.assert_allclose(d_kernel, exact_d_kernel, rtol=1e-5, atol=1e-5)
+
+
+def test_logits_of_half_precision_are_float32_and_not_rounded():
+  x, kernel = draws((2, 6, 8), 7, jnp.bfloat16)
+  exact = plain(*(a.astype(jnp.bfloat16).astype(jnp.float32) for a in (x, kernel)))
+  logits = attend(x, kernel)
+  assert logits.dtype == jnp.float32
+  np.testing.assert_allclose(logits, exact, rtol=1e-6, atol=1e-6)
+
+
+def test_operands_of_another_dtype_get_gradients_of_their_own():
+  x, kernel = draws((2, 6, 8), 7, jnp.float32)
+  _, dx, d_kernel = value_and_gradients(lambda x, kernel: products.project(x, kernel, jnp.bfloat16), x, kernel)
+  assert (dx.dtype, d_kernel.dtype) == (jnp.float32, jnp.float32)
+  _, exact_dx, exact_d_kernel = value_and_gradients(plain, x, kernel)
+  np.testing.assert_allclose(dx, exact_dx, rtol=0.05, atol=0.05)
+  np.testing.assert_allclose(d_kernel, exact_d_kernel, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_mapped_over_examples_it_is_the_same(dtype):
+  x, kernel = draws((3, 4, 6, 8), 7, dtype)
+  mapped = jax.vmap(project, in_axes=(0, None))(x, kernel)
+  np.testing.assert_array_equal(mapped, project(x, kernel))
+
+
+@pytest.mark.parametrize('shape', [(4, 16, 32), (1, 16, 32), (16, 32)])
+def test_no_left_operand_is_read_transposed_on_the_cpu(shape):
+  # XLA's fast half-precision products want the contracted axis of the left operand last, and a float32 result.
+  x, kernel = draws(shape, 64, jnp.bfloat16)
+  text = jax.jit(functools.partial(value_and_gradients, project)).lower(x, kernel).compile().as_text()
+  dots = re.findall(r'= (\w+)\[.*? dot\(.*?lhs_contracting_dims=\{(\d)\}', text)
+  assert dots == [('f32', '1')] * 3, dots
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_rows_on_many_devices_are_not_gathered(dtype):
+  mesh = jax.make_mesh((4, 2), ('data', 'tensor'), axis_types=(AxisType.Auto,) * 2)
+  x, kernel = draws((8, 16, 32), 64, dtype)
+  rows, columns = (NamedSharding(mesh, PartitionSpec(*spec)) for spec in [('data',), (None, 'tensor')])
+  step = jax.jit(lambda x, kernel: jax.vjp(project, x, kernel)[1](project(x, kernel)), in_shardings=(rows, columns))
+  text = step.lower(x, kernel).compile().as_text()
+  assert 'all-gather' not in text
+  assert 'all-reduce' in text
