@@ -88,6 +88,10 @@ class MaskedLM:
     count = max(1, round(length * self.mask_probability))
     return count if self.max_predictions is None else min(count, self.max_predictions)
 
+  def most_predicted(self, length: int) -> int:
+    """The largest number of predictions of an example of exactly `length` tokens, special ones included."""
+    return min(self.num_predictions(length), max(length - _ADDED, 0))
+
   def __call__(self, tokens: np.ndarray, rng: np.random.Generator, tokenizer: Masks) -> dict[str, np.ndarray]:
     """Makes an example of raw tokens.
 

@@ -59,6 +59,16 @@ class PermutationLM:
       raise errors.UsageError(f'permutation LM: got a targets length of {length}, expected at least {_ADDED + 1}')
     return length - _ADDED
 
+  def most_predicted(self, length: int) -> int:
+    """The largest number of predictions of an example of exactly `length` tokens, special ones included.
+
+    Every stretch that is whole has its share; the last one may end behind its span.
+    """
+    tokens = max(length - _ADDED, 0)
+    return max(
+      last + (tokens - last) // self.context_factor for last in range(min(self.max_span_length, tokens) + 1)
+    )
+
   def separator(self, tokenizer: Framed) -> int | None:
     """The id that stands after every document: `[SEP]`."""
     return tokenizer.sep_id

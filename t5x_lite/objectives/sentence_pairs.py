@@ -61,6 +61,10 @@ class SentencePairs(abc.ABC):
       raise errors.UsageError(f'sentence pairs: got an inputs length of {length}, expected at least {_ADDED + 2}')
     return length - _ADDED
 
+  def most_predicted(self, length: int) -> int:
+    """The largest number of predictions of an example of exactly `length` tokens, special ones included."""
+    return self.masking.most_predicted(length)
+
   def separator(self, tokenizer: Masks) -> int | None:
     """None: documents are told apart by their sentences."""
     return None

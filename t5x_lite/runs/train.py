@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from t5x_lite import evaluation, families, run_folder
 from t5x_lite.core import errors, tree
-from t5x_lite.data import dataset_config, features, hashes, pipeline
+from t5x_lite.data import dataset_config, features, hashes, pipeline, row_predictions
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
@@ -100,6 +100,8 @@ def train(
   profile = profiling.parse(profile_steps, loop.total_steps, model_dir)
   spec = features.batch_spec(dataset.features, dataset.task_feature_lengths, dataset.batch_size)
   families.check_length(learner.module, spec)
+  if learner.max_predictions is None:
+    learner = dataclasses.replace(learner, max_predictions=row_predictions.most_predictions(dataset))
   trainer = Trainer(learner, make_mesh(mesh), spec)
   flops = learner.module.flops_per_step(spec)
   console = Console()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from t5x_lite.core import axes, errors
 from t5x_lite.core import batch as batch_lib
 from t5x_lite.core.batch import Batch
 from t5x_lite.core.logits import LABEL_LOGITS, LAYER_LOSSES
+from t5x_lite.training.predicted import losses_of_predicted
 from t5x_lite.training.schedules import Schedule
 
 
@@ -113,6 +115,8 @@ class Learner:
       constant, or a member of `LossNormalizer`. The reported loss is always per weighted token.
     num_microbatches: the gradient is accumulated over this many parts of the batch.
     vocab_chunk: most vocabulary entries whose logits exist at a time; None: all.
+    max_predictions: most predicted positions of a row in training (see `training.predicted`); None: not known. A run
+      takes it from its objective, where that tells.
     skip_nonfinite: leave parameters and optimiser state as they are where the loss or its gradient is not finite, all
       but the count of the optimiser's schedule: the learning rate goes on with the step.
   """
@@ -125,6 +129,7 @@ class Learner:
   loss_normalizing_factor: float | str | None = None
   num_microbatches: int = 1
   vocab_chunk: int | None = None
+  max_predictions: int | None = None
   skip_nonfinite: bool = False
 
   def __post_init__(self):
@@ -133,7 +138,7 @@ class Learner:
       raise errors.UsageError(f'label_smoothing={self.label_smoothing}: expected at least 0 and less than 1')
     if not self.z_loss >= 0.0:
       raise errors.UsageError(f'z_loss={self.z_loss}: expected at least 0')
-    for name in ('num_microbatches', 'vocab_chunk'):
+    for name in ('num_microbatches', 'vocab_chunk', 'max_predictions'):
       value = getattr(self, name)
       if value is not None and value < 1:
         raise errors.UsageError(f'{name}={value}: expected at least 1')
@@ -163,10 +168,12 @@ class Learner:
       mutable=(LAYER_LOSSES, LABEL_LOGITS),
       method='factored_logits',
     )
-    targets, _ = batch_lib.targets(batch)
-    tokens = losses.token_losses(
-      factored, targets, z_loss=self.z_loss, label_smoothing=self.label_smoothing, vocab_chunk=self.vocab_chunk
+    loss = functools.partial(
+      losses.token_losses, z_loss=self.z_loss, label_smoothing=self.label_smoothing, vocab_chunk=self.vocab_chunk
     )
+    # Held-out data may be of another objective: what bounds the predictions of a row is known in training only.
+    most = None if dropout_key is None else self.max_predictions
+    tokens = losses_of_predicted(loss, factored, *batch_lib.targets(batch), most)
     of_layers = jax.tree.leaves(left.get(LAYER_LOSSES, {}))
     logits = jax.tree.leaves(left.get(LABEL_LOGITS, {}))
     if batch_lib.has_labels(batch) and not logits:

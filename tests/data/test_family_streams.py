@@ -1,5 +1,6 @@
 """The pipeline for models with one stack: what a row holds, and which parts go together."""
 
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from t5x_lite.core import errors
-from t5x_lite.data import dataset_config, pipeline
+from t5x_lite.data import dataset_config, pipeline, row_predictions
 from t5x_lite.data.features import (
   DecoderOnlyFeatures,
   EncoderDecoderFeatures,
@@ -209,3 +210,33 @@ def test_the_fingerprint_tells_objectives_and_features_apart(family, name):
   fingerprint = pipeline.build(family(name)).get_state()['fingerprint']
   assert json.loads(json.dumps(fingerprint)) == fingerprint
   assert fingerprint['objective'] == repr(FAMILIES[name][0]) and fingerprint['features'] == repr(FAMILIES[name][1])
+
+
+@pytest.mark.parametrize('pack', [True, False])
+@pytest.mark.parametrize('name', ['masked', 'permuted'])
+def test_no_row_predicts_more_than_the_bound(family, name, pack):
+  given = family(name, pack=pack)
+  most = row_predictions.most_predictions(given)
+  side = 'encoder' if name == 'masked' else 'decoder'
+  with contextlib.closing(pipeline.build(given)) as stream:
+    rows = [next(stream)[f'{side}_loss_weights'] for _ in range(10)]
+  counts = [int(np.count_nonzero(row)) for batch in rows for row in batch]
+  assert 0 < max(counts) <= most < 24
+
+
+def test_the_bound_of_shared_rows_is_that_of_the_worst_examples(family):
+  # [CLS] token [SEP] three times would fill nine positions with three predictions; one example of nine has one.
+  masked = family('masked')
+  bounds = [
+    row_predictions.most_predictions(dataclasses.replace(masked, task_feature_lengths={'inputs': 9}, pack=pack))
+    for pack in (True, False)
+  ]
+  assert bounds == [3, 1]
+
+
+def test_no_bound_is_claimed_where_none_is_known(family):
+  masked = family('masked')
+  for unknown in (dataclasses.replace(masked, pack='split'), family('causal'), family('causal and pairs')):
+    assert row_predictions.most_predictions(unknown) is None
+  with_supervised = dataclasses.replace(masked, mixture_or_task_name='both')
+  assert row_predictions.most_predictions(with_supervised) is None

@@ -289,3 +289,19 @@ def test_what_the_lengths_allow_fits_and_so_does_all_that_is_shorter(t5, inputs,
   for length in range(raw + 1):
     made = objective(text(length), rng, t5)
     assert 1 <= len(made['inputs']) <= inputs and 1 <= len(made['targets']) <= targets, length
+
+
+@many
+@given(length=st.integers(0, 600), probability=INSIDE, unit=st.sampled_from(['token', 'word', 'ngram']), seed=SEEDS)
+def test_masked_lm_predicts_no_more_than_it_says(bert, length, probability, unit, seed):
+  objective = MaskedLM(mask_probability=probability, unit=unit)
+  made = objective(text(length), np.random.default_rng(seed), bert)
+  assert made['predicted'].sum() <= objective.most_predicted(len(made['targets']))
+
+
+@many
+@given(length=st.integers(0, 600), span=st.integers(1, 12), factor=st.integers(2, 9), seed=SEEDS)
+def test_permutation_lm_predicts_no_more_than_it_says(bert, length, span, factor, seed):
+  objective = PermutationLM(span, factor)
+  made = objective(text(length), np.random.default_rng(seed), bert)
+  assert made['predicted'].sum() <= objective.most_predicted(len(made['targets']))
