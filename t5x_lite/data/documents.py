@@ -183,6 +183,20 @@ def spans(length: int, size: int, stride: int) -> list[tuple[int, int]]:
   return [(start, min(start + size, length)) for start in starts]
 
 
+class Filled(NamedTuple, Generic[D]):
+  """Where a search for a document that is not empty has ended.
+
+  Attributes:
+    number: of the document; behind the last one, the first that is not there.
+    document: None at the end.
+    dropped: how many examples were left out on the way.
+  """
+
+  number: int
+  document: D | None
+  dropped: int
+
+
 class DocumentReader(Generic[D]):
   """Random access to the documents of a shard by number, with read-ahead.
 
@@ -223,21 +237,20 @@ class DocumentReader(Generic[D]):
     """The number of the first document that was not read ahead."""
     return self._first + len(self._buffer)
 
-  def next_filled(self, number: int) -> tuple[int, D, int] | None:
-    """The first document from `number` on that is not empty; None if there is none.
+  def next_filled(self, number: int) -> Filled[D]:
+    """The first document from `number` on that is not empty, or the end.
 
-    Returns:
-      Its number, the document, and how many examples were left out from `number` up to it: all those of the empty
-      documents before it, an empty one without any counting as one, and those that it lacks itself.
+    What is left out on the way is counted: all examples of the empty documents before it, an empty one without any
+    counting as one, and those that it lacks itself.
     """
     dropped = 0
     for skipped in range(len(self._records) + 1):
       document = self.get(number + skipped)
       if document is None:
-        return None
+        return Filled(number + skipped, None, dropped)
       left_out = getattr(document, 'dropped', 0)
       if len(document) > 0:
-        return number + skipped, document, dropped + left_out
+        return Filled(number + skipped, document, dropped + left_out)
       dropped += max(left_out, 1)
     raise errors.UsageError(
       f'task {self._name!r}: {len(self._records) + 1} documents in a row hold no text after preprocessing'

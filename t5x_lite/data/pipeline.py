@@ -199,6 +199,7 @@ class BatchIterator(Iterator[Batch]):
         filled = filled or row is not None
         if row is not None and global_row in place:
           packing.write_row(row, batch, place[global_row], converter)
+      shard.see_the_end()
     return filled
 
   def _state_of(self, positions: Mapping[int, State], batches: int) -> State:

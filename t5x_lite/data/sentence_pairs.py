@@ -73,13 +73,13 @@ class SentencePairStream:
     self._generator = generator
     self.cursor = streams.Cursor()
 
-  def next(self) -> streams.TaskExample | None:
+  def next(self) -> streams.TaskExample | streams.TheEnd:
     """The example that begins with the sentence at the cursor."""
     document, offset, example = self.cursor
-    filled = self._reader.next_filled(document)
-    if filled is None:
-      return None
-    document, sentences, dropped = filled
+    document, sentences, dropped = self._reader.next_filled(document)
+    if sentences is None:
+      self.cursor = streams.Cursor(document, 0, example)
+      return streams.TheEnd(dropped)
 
     def other(rng: np.random.Generator) -> Sentences:
       return self._random_other(document, rng)

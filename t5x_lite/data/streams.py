@@ -49,6 +49,7 @@ class BatchedObjective(Objective, Protocol):
     """Texts (int32 `[N, length]`) and their draws `[N, draws]` -> the features of each."""
 
 
+_NO_TOKENS = np.zeros(0, np.int32)
 _MAX_BATCH = 64  # examples made at a time
 
 Generator = Callable[[int], np.random.Generator]  # what it returns is good until the next call
@@ -82,13 +83,23 @@ class TaskExample(NamedTuple):
   dropped: int = 0
 
 
+class TheEnd(NamedTuple):
+  """What comes after the last example.
+
+  Attributes:
+    dropped: how many records or examples were left out since the last one; 0 if the end has been seen before.
+  """
+
+  dropped: int = 0
+
+
 class ExampleStream(Protocol):
   """Examples of one task in one virtual shard."""
 
   cursor: Cursor
 
-  def next(self) -> TaskExample | None:
-    """The example at the cursor, which moves on; None at the end."""
+  def next(self) -> TaskExample | TheEnd:
+    """The example at the cursor, which moves on; behind the last one it moves to the end."""
 
 
 class TextStream:
@@ -120,32 +131,30 @@ class TextStream:
     self._tokenizer = tokenizer
     self._generator = generator
     self._makes_many = getattr(objective, 'makes_many', False)
-    self._ready: collections.deque[tuple[Cursor, Cursor, TaskExample]] = collections.deque()
+    self._ready: collections.deque[tuple[Cursor, Cursor, TaskExample | TheEnd]] = collections.deque()
     self.cursor = Cursor()
 
-  def next(self) -> TaskExample | None:
+  def next(self) -> TaskExample | TheEnd:
     """The next chunk, made an example."""
     if not (self._ready and self._ready[0][0] == self.cursor):
       self._ready = collections.deque(self._make())
-      if not self._ready:
-        return None
     _, self.cursor, example = self._ready.popleft()
     return example
 
-  def _make(self) -> list[tuple[Cursor, Cursor, TaskExample]]:
+  def _make(self) -> list[tuple[Cursor, Cursor, TaskExample | TheEnd]]:
     """The next example, and where many cost less than one after the other, those whose text is there already.
 
     Returns:
       For each example the cursor before it and behind it.
     """
     chunk = self._chunk(self.cursor)
-    if chunk is None:
-      return []
+    if not len(chunk.tokens):
+      return [(chunk.before, chunk.after, TheEnd(chunk.dropped))]
     chunks, there = [chunk], self._reader.read_up_to
     if self._makes_many:
       while chunk.after.document < there and len(chunks) < _MAX_BATCH:
         chunk = self._chunk(chunk.after)
-        if chunk is None:
+        if not len(chunk.tokens):
           break
         chunks.append(chunk)
     return [
@@ -164,27 +173,24 @@ class TextStream:
     rest = chunks[len(made) :]
     return made + [self._objective(own.tokens, self._generator(own.before.example), self._tokenizer) for own in rest]
 
-  def _chunk(self, cursor: Cursor) -> _Chunk | None:
-    """The text from a place on, as long as an example takes; shorter at the end, and None behind it."""
+  def _chunk(self, cursor: Cursor) -> _Chunk:
+    """The text from a place on, as long as an example takes; shorter at the end, and nothing behind it."""
     document, offset, example = cursor
     pieces: list[np.ndarray] = []
     missing, dropped = self._raw_length, 0
     while missing:
-      filled = self._reader.next_filled(document)
-      if filled is None:
-        break
-      document, tokens, left_out = filled
+      document, tokens, left_out = self._reader.next_filled(document)
       dropped += left_out
+      if tokens is None:
+        break
       piece = tokens[offset : offset + missing]
       pieces.append(piece)
       missing -= len(piece)
       offset += len(piece)
       if offset == len(tokens):
         document, offset = document + 1, 0
-    if not pieces:
-      return None
-    raw = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-    return _Chunk(raw, cursor, Cursor(document, offset, example + 1), dropped)
+    raw = pieces[0] if len(pieces) == 1 else np.concatenate([*pieces, _NO_TOKENS])
+    return _Chunk(raw, cursor, Cursor(document, offset, example + bool(pieces)), dropped)
 
 
 class _Chunk(NamedTuple):
@@ -225,13 +231,13 @@ class DocumentStream:
     self._stride = stride
     self.cursor = Cursor()
 
-  def next(self) -> TaskExample | None:
+  def next(self) -> TaskExample | TheEnd:
     """The next chunk, made an example."""
     document, offset, example = self.cursor
-    filled = self._reader.next_filled(document)
-    if filled is None:
-      return None
-    document, tokens, dropped = filled
+    document, tokens, dropped = self._reader.next_filled(document)
+    if tokens is None:
+      self.cursor = Cursor(document, 0, example)
+      return TheEnd(dropped)
     stop = offset + self._raw_length
     raw = tokens[offset:stop]
     if stop >= len(tokens) or self._stride is None:
@@ -254,13 +260,13 @@ class PairStream:
     self._reader = reader
     self.cursor = Cursor()
 
-  def next(self) -> TaskExample | None:
+  def next(self) -> TaskExample | TheEnd:
     """The next pair."""
     document, offset, example = self.cursor
-    filled = self._reader.next_filled(document)
-    if filled is None:
-      return None
-    document, pairs, dropped = filled
+    document, pairs, dropped = self._reader.next_filled(document)
+    if pairs is None:
+      self.cursor = Cursor(document, 0, example)
+      return TheEnd(dropped)
     inputs, targets, truncated = pairs[offset]
     is_last = offset + 1 == len(pairs)
     self.cursor = Cursor(document + is_last, 0 if is_last else offset + 1, example + 1)

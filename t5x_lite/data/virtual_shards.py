@@ -163,6 +163,7 @@ class VirtualShard:
     self._across = pack_across_tasks
     self._stage, self._before_stage = 0, [0] * len(parts)
     self._drawn = [0] * len(parts)  # tokens of all examples taken so far, those in open rows included
+    self._ahead: packing.Entry | None = None  # of finite parts: taken to see whether there is more
     self.sums = Sums.zeros(self._sides, len(parts))
 
   def next_row(self) -> packing.Row | None:
@@ -177,10 +178,18 @@ class VirtualShard:
     self._count(row)
     return row
 
+  def see_the_end(self) -> None:
+    """Of finite parts: counts what was left out behind the last example, should the rows so far hold all of them."""
+    if self._choice is None and self._ahead is None:
+      self._ahead = self._next_entry()
+
   def state(self) -> dict[str, Any]:
     """JSON-able position after the rows returned so far."""
+    cursors = [list(part.cursor) for part in self._parts]
+    if self._ahead is not None:
+      cursors[self._ahead.address.part] = list(self._ahead.address.cursor)
     return {
-      'cursors': [list(part.cursor) for part in self._parts],
+      'cursors': cursors,
       'open': [[self._place(entry) for entry in row.entries] for row in self._packer.open],
       'stage': [self._stage, list(self._before_stage)],
       'sums': self.sums.as_dict(),
@@ -188,6 +197,7 @@ class VirtualShard:
 
   def restore(self, state: Mapping[str, Any]) -> None:
     """Goes to a position that `state` returned, here or in another process. Makes the open rows' examples again."""
+    self._ahead = None
     self._packer.open = [
       packing.Row.of([self._entry_at(place) for place in places], dict.fromkeys(self._sides))
       for places in state['open']
@@ -205,6 +215,9 @@ class VirtualShard:
   def _next_entry(self) -> packing.Entry | None:
     if self._choice is not None:
       return self._take(self._next_part(self._choice))
+    if self._ahead is not None:
+      ahead, self._ahead = self._ahead, None
+      return ahead
     for index in range(len(self._parts)):
       entry = self._take(index)
       if entry is not None:
@@ -238,7 +251,8 @@ class VirtualShard:
   def _take(self, part: int) -> packing.Entry | None:
     cursor = self._parts[part].cursor
     example = self._parts[part].next()
-    if example is None:
+    if isinstance(example, streams.TheEnd):
+      self.sums.dropped[part] += example.dropped
       return None
     address = _Address(part, cursor, example.truncated, example.dropped)
     entry = packing.Entry(self._converter(example.features), address, group=0 if self._across else part)

@@ -97,4 +97,5 @@ def test_empty_documents_are_passed_over(number_tokenizer):
   assert (number, tokens.tolist(), dropped) == (2, [5, 6], 2)
   number, tokens, dropped = documents_of.next_filled(3)
   assert (number, tokens.tolist(), dropped) == (4, [7], 1)
-  assert documents_of.next_filled(5) is None
+  assert documents_of.next_filled(5) == (6, None, 1)  # the end, and what was left out on the way to it
+  assert documents_of.next_filled(6) == (6, None, 0)

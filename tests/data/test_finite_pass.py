@@ -3,8 +3,17 @@ import dataclasses
 import numpy as np
 import pytest
 
-from t5x_lite.data import pipeline
+from t5x_lite.data import documents, pipeline, sentence_pairs, streams, task
+from t5x_lite.data.encoder import stream as encoder_stream
+from t5x_lite.data.mixtures import Mixture
 from t5x_lite.objectives import span_corruption
+
+
+class Records(list):
+  """A list with grain's batched access."""
+
+  def __getitems__(self, indices):
+    return [self[index] for index in indices]
 
 
 def assert_same(got, expected):
@@ -117,3 +126,79 @@ def test_a_record_may_become_several_examples_or_none(config, registry, number_t
     tokens = [t for a, b in pairs for t in span_corruption.restore(np.array(a), np.array(b), number_tokenizer)]
     made = [example['text'] for record in source.records['validation'] for example in preprocess(record)]
     assert tokens == [int(word) for text in made for word in text.split()]
+
+
+def left_out(config, state=None):
+  """How many examples each task has dropped by the end of a pass, from a state on."""
+  iterator = pipeline.build(config)
+  if state is not None:
+    iterator.set_state(state)
+  list(iterator)
+  return iterator.statistics()['dropped_per_task']
+
+
+@pytest.mark.parametrize('documents', task.DOCUMENTS)
+@pytest.mark.parametrize('shards', [1, 4])
+@pytest.mark.parametrize('hidden', [0, 1, 17])
+def test_what_is_left_out_at_the_end_of_a_pass_is_counted(
+  config, registry, add_text_task, add_pair_task, documents, shards, hidden
+):
+  empty = [[]] * hidden
+  add_text_task('ends_empty', [[5, 6]], validation=[*empty, [5, 6, 7], *empty, np.arange(100, 150), *empty])
+  registry.register(dataclasses.replace(registry.get('ends_empty'), name='text', documents=documents))
+  too_long = (np.arange(100, 140), [5])
+  add_pair_task('ends_long', [([5], [6])], validation=[([5], [6])] * 9 + [too_long] * hidden)
+  registry.register(dataclasses.replace(registry.get('ends_long'), name='pairs_that_fit', long_examples=task.DROP))
+  registry.register(Mixture('ends', (('text', 1.0), ('pairs_that_fit', 1.0))))
+  for name, expected in (
+    ('text', {'text': 3 * hidden}),
+    ('pairs_that_fit', {'pairs_that_fit': hidden}),
+    ('ends', {'text': 3 * hidden, 'pairs_that_fit': hidden}),
+  ):
+    pass_over = finite(config, name, num_virtual_shards=shards)
+    assert left_out(pass_over) == expected
+    iterator, states = pipeline.build(pass_over), []
+    for _ in iterator:
+      states.append(iterator.get_state())
+    for state in states:  # also from where the end has been seen already
+      assert left_out(pass_over, state) == expected
+
+
+def test_labelled_examples_left_out_at_the_end_are_counted():
+  records = Records([{}] * 5)
+  reader = documents.DocumentReader('labels', records, lambda n: n if n < 5 else None, _labelled([1, 0, 2, 0, 0]))
+  stream = encoder_stream.LabelledStream(reader)
+  made = [stream.next() for _ in range(3)]
+  assert [example.dropped for example in made] == [0, 1, 0]
+  assert [stream.next(), stream.next()] == [streams.TheEnd(2), streams.TheEnd(0)]
+
+
+def test_pairs_of_sentences_left_out_at_the_end_are_counted():
+  sentences = [[np.array([5])], [], [np.array([6])], [], []]
+
+  def reader():
+    return documents.DocumentReader(
+      's', Records(range(5)), lambda n: n if n < 5 else None, lambda at: [sentences[i] for i in at]
+    )
+
+  class Objective:
+    def pair(self, given, other, rng, tokenizer, length):
+      return {'inputs': given[0]}, 1
+
+  stream = sentence_pairs.SentencePairStream(
+    's', reader(), reader(), lambda n: n if n < 5 else None, Objective(), 8, None, np.random.default_rng
+  )
+  assert [stream.next().dropped for _ in range(2)] == [0, 1]
+  assert [stream.next(), stream.next()] == [streams.TheEnd(2), streams.TheEnd(0)]
+
+
+def _labelled(counts):
+  """Tokenises record number n to so many examples."""
+  made = iter(counts)
+
+  def tokenise(records):
+    return [
+      documents.Examples(streams.TaskExample({'inputs': np.array([5])}) for _ in range(next(made))) for _ in records
+    ]
+
+  return tokenise

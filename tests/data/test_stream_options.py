@@ -93,7 +93,7 @@ def test_long_pairs_are_split_or_dropped_and_counted(config, add_pair_task):
   assert statistics['truncated_per_task'] == {'long': 1}
   found, statistics = inputs_and_targets(registered('long', long_examples='drop'))
   assert found == [([5, 1], [6, 1])] and statistics['truncated_per_task'] == {'long': 0}
-  assert statistics['dropped_per_task'] == {'long': 1}  # the one after the last example is of no row
+  assert statistics['dropped_per_task'] == {'long': 2}  # that after the last example too
 
 
 @pytest.mark.parametrize(('length', 'size', 'stride'), [(0, 5, 2), (5, 5, 2), (6, 5, 2), (23, 7, 3), (100, 9, 0)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from t5x_lite.data import documents
-from t5x_lite.data.streams import Cursor, TaskExample
+from t5x_lite.data.streams import Cursor, TaskExample, TheEnd
 
 
 class LabelledStream:
@@ -17,13 +17,13 @@ class LabelledStream:
     self._reader = reader
     self.cursor = Cursor()
 
-  def next(self) -> TaskExample | None:
-    """The next example; None at the end."""
+  def next(self) -> TaskExample | TheEnd:
+    """The next example."""
     document, offset, example = self.cursor
-    filled = self._reader.next_filled(document)
-    if filled is None:
-      return None
-    document, examples, dropped = filled
+    document, examples, dropped = self._reader.next_filled(document)
+    if examples is None:
+      self.cursor = Cursor(document, 0, example)
+      return TheEnd(dropped)
     is_last = offset + 1 == len(examples)
     self.cursor = Cursor(document + is_last, 0 if is_last else offset + 1, example + 1)
     return examples[offset]._replace(dropped=0 if offset else dropped)

@@ -78,7 +78,7 @@ def first(data: OpenedDataset, num: int) -> list[Example]:
     recorder.raw = None
     before = parts[part].cursor
     made = parts[part].next()
-    if made is None:
+    if isinstance(made, streams.TheEnd):
       break
     examples.append(_example(data, part, made, before, parts[part].cursor, recorder.raw))
   return examples
