@@ -149,6 +149,8 @@ def check_fingerprint(saved: Mapping[str, Any], current: Mapping[str, Any]) -> N
 def check_values(config: DatasetConfig) -> None:
   """Raises UsageError for a value that no data could go with. Opens nothing."""
   what = f'data set {config.name!r}'
+  members = task.tasks(config.mixture_or_task_name)
+  _check_objective(config, members)
   _check_lengths(what, config.task_feature_lengths, config.features)
   _check_int(f'{what}: batch_size', config.batch_size, 1)
   _check_int(f'{what}: seed', config.seed, 0)
@@ -161,7 +163,6 @@ def check_values(config: DatasetConfig) -> None:
         'expected a batch size that the number of virtual shards divides'
       )
   _check_packing(what, config)
-  members = task.tasks(config.mixture_or_task_name)
   if isinstance(config.features, EncoderTaskFeatures):
     _check_heads(config.features, members)
     return
@@ -248,25 +249,28 @@ def _raw_length(config: DatasetConfig, members: tuple[Task, ...]) -> int:
   unsupervised = [member for member in members if not member.supervised]
   if not unsupervised:
     return 0
-  if config.objective is None:
-    raise errors.UsageError(f'task {unsupervised[0].name!r} is unsupervised: got no objective, expected one')
-  _check_objective(config.objective, config.features)
+  assert config.objective is not None  # `_check_objective` has seen to it
   raw_length = config.objective.raw_length(config.task_feature_lengths)
   for member in unsupervised:
     _check_stride(member, raw_length)
   return raw_length
 
 
-def _check_objective(objective: streams.Objective | sentence_pairs.PairObjective, converter: FeatureConverter) -> None:
+def _check_objective(config: DatasetConfig, members: tuple[Task, ...]) -> None:
   """Raises UsageError, with the pairs that are possible, where the features cannot have what the objective makes."""
+  unsupervised = [member.name for member in members if not member.supervised]
+  if not unsupervised or isinstance(config.features, EncoderTaskFeatures):
+    return
+  objective, converter = config.objective, config.features
+  legal = features.legal_objectives(converter)
+  if objective is None:
+    raise errors.UsageError(f'task {unsupervised[0]!r} is unsupervised: got no objective, expected {legal}')
   if features.accepts(converter, objective.features):
     return
   name, model = type(objective).__name__, type(converter).__name__
   fitting = features.fitting(objective.features)
   hint = f'; {name} goes with {" or ".join(fitting)}' if fitting else ''
-  raise errors.UsageError(
-    f'objective {name} makes examples that {model} cannot read: expected {" or ".join(converter.objectives)}{hint}'
-  )
+  raise errors.UsageError(f'objective {name} makes examples that {model} cannot read: expected {legal}{hint}')
 
 
 def _check_int(what: str, value: Any, least: int) -> None:

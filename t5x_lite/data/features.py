@@ -263,6 +263,16 @@ def fitting(names: Sequence[str]) -> list[str]:
   ]
 
 
+def legal_objectives(converter: FeatureConverter) -> str:
+  """The library's objectives that a converter reads, and of BERT's those that it would read with its other setting."""
+  told = ' or '.join(converter.objectives)
+  if isinstance(converter, EncoderOnlyFeatures):
+    pairs = not converter.sentence_pairs
+    other = ' or '.join(dataclasses.replace(converter, sentence_pairs=pairs).objectives)
+    told += f' (with EncoderOnlyFeatures.sentence_pairs = {pairs}: {other})'
+  return told
+
+
 def append_eos_after_trim(tokens: Sequence[int], length: int, eos_id: int) -> tuple[np.ndarray, bool]:
   """`tokens`, cut so that EOS fits too, and EOS: `(int32 [<= length], whether tokens were lost)`. As in seqio."""
   kept = tokens[: length - 1]
@@ -283,7 +293,6 @@ def batch_spec(
   return spec
 
 
-@functools.cache
 @functools.cache
 def _keys(side: str, names: Names) -> Names:
   """The batch keys of these names on one side."""

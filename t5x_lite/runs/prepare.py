@@ -26,7 +26,7 @@ def prepare_embedded(*, vocabulary_size: int = DEFAULT_SIZE) -> int:
     print(f'{embedded.NAME}/{config}: {source.folder()} ({counts})')
   print(f'fingerprint of the corpus: {embedded.fingerprint()}')
   vocabulary = embedded_vocabulary(vocabulary_size)
-  print(f'vocabulary: {vocabulary.path} ({vocabulary.vocab_size} ids)')
+  print(f'vocabulary: {os.fspath(vocabulary.path)} ({vocabulary.vocab_size} ids)')
   print(f'fingerprint of the vocabulary: {vocabulary.fingerprint}')
   return 0
 

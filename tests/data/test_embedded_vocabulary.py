@@ -1,5 +1,6 @@
 """The vocabulary of the embedded corpus: the same every time, and fit for every family."""
 
+import os
 import pathlib
 import re
 
@@ -55,7 +56,7 @@ def test_training_is_deterministic(tokenizer, tmp_path):
 
 def test_vocabulary_is_trained_once_and_keyed_by_size(tokenizer, monkeypatch):
   other = vocabulary(size=SIZE - 100)
-  assert other.path != tokenizer.path and other.fingerprint != tokenizer.fingerprint
+  assert os.fspath(other.path) != os.fspath(tokenizer.path) and other.fingerprint != tokenizer.fingerprint
 
   def train(size, folder):
     raise AssertionError('trained again')
@@ -64,7 +65,14 @@ def test_vocabulary_is_trained_once_and_keyed_by_size(tokenizer, monkeypatch):
   assert vocabulary(size=SIZE).fingerprint == tokenizer.fingerprint
   monkeypatch.setattr(embedded, 'fingerprint', lambda: 'another corpus')
   with pytest.raises(AssertionError, match='trained again'):
-    vocabulary(size=SIZE)
+    _ = vocabulary(size=SIZE).vocab_size
+
+
+def test_nothing_is_made_before_it_is_read(monkeypatch, tmp_path):
+  monkeypatch.setenv('T5X_LITE_CACHE', str(tmp_path))
+  made = vocabulary(size=SIZE, layout='bert')
+  assert made == vocabulary(size=SIZE, layout='bert') != vocabulary(size=SIZE + 1, layout='bert')
+  assert 'embedded vocabulary of 4000 pieces' in str(made) and not list(tmp_path.iterdir())
 
 
 def test_validation_documents_are_not_trained_on():
@@ -77,7 +85,7 @@ def test_validation_documents_are_not_trained_on():
 @pytest.mark.parametrize(('size', 'reason'), [(10**6, 'too high'), (10, 'smaller than')])
 def test_impossible_sizes_are_one_line(size, reason):
   with pytest.raises(errors.UsageError, match=f'cannot train a vocabulary of {size} pieces.*{reason}') as caught:
-    vocabulary(size=size)
+    vocabulary(size=size).encode('a')
   assert '\n' not in str(caught.value) and '.cc' not in str(caught.value)
   assert not list((paths.cache_dir() / 'vocabularies').glob('.*.building-*'))
 

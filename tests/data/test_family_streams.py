@@ -155,7 +155,13 @@ def test_masked_rows_are_framed_and_no_row_says_what_it_hides(family):
       'PrefixLM or Denoising or TextInfilling or UL2; '
       'MaskedLM goes with EncoderOnlyFeatures',
     ),
-    (SpanCorruption(), EncoderOnlyFeatures(), {'inputs': 20}, 'EncoderOnlyFeatures cannot read: expected MaskedLM; '),
+    (
+      SpanCorruption(),
+      EncoderOnlyFeatures(),
+      {'inputs': 20, 'targets': 20},  # lengths that would not do either
+      'EncoderOnlyFeatures cannot read: expected MaskedLM (with EncoderOnlyFeatures.sentence_pairs = True: '
+      'NextSentence or SentenceOrder); ',
+    ),
     (CausalLM(), PermutationFeatures(), {'targets': 20}, 'CausalLM goes with DecoderOnlyFeatures'),
     (PermutationLM(), DecoderOnlyFeatures(), {'targets': 20}, 'expected CausalLM or PrefixLM or SpanCorruption'),
     (CausalLM(), DecoderOnlyFeatures(), {'inputs': 20}, "expected exactly ['targets'] or ['inputs', 'targets'] (Dec"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import io
@@ -24,7 +25,7 @@ _log = logging.getLogger(__name__)
 def embedded_vocabulary(
   size: int = DEFAULT_SIZE, extra_ids: int | None = None, layout: str = 't5'
 ) -> SentencePieceTokenizer:
-  """The vocabulary of the embedded corpus, trained on first use (some seconds) on its training documents.
+  """The vocabulary of the embedded corpus, trained on its training documents (some seconds) when it is first read.
 
   The same corpus, size and release of SentencePiece give the same vocabulary. As in T5's own, a character that it does
   not have is one unknown id: byte fallback would spend 256 ids on text that hardly occurs here.
@@ -35,14 +36,32 @@ def embedded_vocabulary(
     layout: family of the model; its special tokens (`[CLS]`, `[SEP]` and `[MASK]` for 'bert') come on top, right after
       the pieces, and its frames are used. The ids of the pieces are those of T5's layout: see `token_layouts.LAYOUTS`.
   """
-  import sentencepiece
-
   if size < 1 or (extra_ids or 0) < 0:
     raise errors.UsageError(f'embedded_vocabulary: got size={size} and extra_ids={extra_ids}, expected size >= 1')
   token_layouts.layout(layout)
-  key = hashlib.sha256(f'{embedded.fingerprint()} {size} {sentencepiece.__version__}'.encode()).hexdigest()[:16]
-  folder = build_lock.build_once(paths.cache_dir() / 'vocabularies' / key, functools.partial(_train, size))
-  return SentencePieceTokenizer(os.fspath(folder / MODEL_FILE), extra_ids, layout)
+  return SentencePieceTokenizer(ModelPath(size), extra_ids, layout)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelPath(os.PathLike[str]):
+  """The path of the model, which is made when somebody asks for it: a run that is refused makes none.
+
+  Attributes:
+    size: number of pieces.
+  """
+
+  size: int
+
+  def __str__(self) -> str:
+    return f'the embedded vocabulary of {self.size} pieces'
+
+  def __fspath__(self) -> str:
+    """The path of the file, which is there by then. Raises `UsageError` where it cannot be trained."""
+    import sentencepiece
+
+    key = hashlib.sha256(f'{embedded.fingerprint()} {self.size} {sentencepiece.__version__}'.encode()).hexdigest()[:16]
+    folder = build_lock.build_once(paths.cache_dir() / 'vocabularies' / key, functools.partial(_train, self.size))
+    return os.fspath(folder / MODEL_FILE)
 
 
 def _train(size: int, folder: pathlib.Path) -> None:

@@ -55,14 +55,14 @@ class SentencePieceTokenizer(LayoutTokenizer):
       by SentencePiece, with which the models were trained; see `charsmap` for the few texts on which they differ.
   """
 
-  path: str
+  path: str | os.PathLike[str]
   extra_ids: int | None = None
   layout: str | token_layouts.Layout = _DEFAULT_LAYOUT
   special_tokens_in_text: bool = False
   hugging_face_rules: bool = False
 
   def __str__(self) -> str:
-    return self.path
+    return str(self.path)
 
   @functools.cached_property
   def vocab_size(self) -> int:
