@@ -65,9 +65,7 @@ class PermutationLM:
     Every stretch that is whole has its share; the last one may end behind its span.
     """
     tokens = max(length - _ADDED, 0)
-    return max(
-      last + (tokens - last) // self.context_factor for last in range(min(self.max_span_length, tokens) + 1)
-    )
+    return max(last + (tokens - last) // self.context_factor for last in range(min(self.max_span_length, tokens) + 1))
 
   def separator(self, tokenizer: Framed) -> int | None:
     """The id that stands after every document: `[SEP]`."""

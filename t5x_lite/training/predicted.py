@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -34,7 +35,7 @@ def losses_of_predicted(
   # Predicted positions first, in their order; what is left of the room goes to positions that do not count.
   positions = jnp.argsort(~predicted, axis=1, stable=True)[:, :most]
   hidden = jnp.take_along_axis(factored.hidden, positions[..., None], axis=1)
-  some = loss(factored.replace(hidden=hidden), jnp.take_along_axis(targets, positions, axis=1))
+  some = loss(dataclasses.replace(factored, hidden=hidden), jnp.take_along_axis(targets, positions, axis=1))
   too_many = jnp.sum(predicted, axis=1, keepdims=True) > most
 
   def spread(x: jax.Array) -> jax.Array:

@@ -47,7 +47,7 @@ def value_and_gradients(function, x, kernel):
 @pytest.mark.parametrize('ours, theirs', [(project, plain), (attend, plain_attend)])
 def test_values_and_gradients_are_those_of_einsum_in_float32(shape, ours, theirs):
   x, kernel = draws(shape, 7, jnp.float32)
-  found, expected = (jax.jit(functools.partial(value_and_gradients, function))(x, kernel) for function in (ours, theirs))
+  found, expected = (jax.jit(functools.partial(value_and_gradients, f))(x, kernel) for f in (ours, theirs))
   for mine, reference in zip(found, expected, strict=True):
     assert mine.dtype == reference.dtype
     np.testing.assert_allclose(mine, reference, rtol=1e-5, atol=1e-5)
