@@ -6,9 +6,9 @@ JAX would round the gradient of the kernel to half precision, and with a float32
 cotangent, without the matrix units.
 
 On the CPU, XLA has fast half-precision products (AMX, AVX512-BF16) under two conditions, both of which are met here:
-the result is float32, and the contracted axis of the left operand is the last one. The second is why the gradient of the
-kernel contracts two axes, batch and length: XLA then lays its left operand out anew, where with a single axis it folds
-that transpose into the product and runs it on a slow path.
+the result is float32, and the contracted axis of the left operand is the last one. The second is why the gradient of
+the kernel contracts two axes, batch and length: XLA then lays its left operand out anew, where with a single axis it
+folds that transpose into the product and runs it on a slow path.
 """
 
 from __future__ import annotations
