@@ -16,8 +16,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from t5x_lite.core import axes, tree
 from t5x_lite.core.errors import UsageError
+from t5x_lite.partitioning import fitting
 from t5x_lite.partitioning import rules as rules_lib
-from t5x_lite.partitioning.mesh import divisors
 from t5x_lite.partitioning.rules import Rules
 
 
@@ -51,25 +51,8 @@ def param_shardings(boxed: Any, mesh: Mesh, rules: Rules) -> Any:
     UsageError: where mesh axes do not divide the dimension they shard; names parameter, dimension, axes and what fits.
   """
   rules_lib.check(rules, mesh)
-  shapes = nn.meta.unbox(boxed)
-
-  def place(path: tuple[Any, ...], leaf: Any, names: PartitionSpec) -> NamedSharding:
-    spec = rules_lib.spec(names, rules)
-    for dim, (name, mesh_axes) in enumerate(zip(names, spec, strict=True)):
-      _check_divides(tree.path_name(path), dim, leaf.shape[dim], name, mesh_axes, mesh)
-    return NamedSharding(mesh, spec)
-
-  return jax.tree_util.tree_map_with_path(place, shapes, nn.get_partition_spec(boxed))
-
-
-def _check_divides(param: str, dim: int, length: int, name: Any, mesh_axes: rules_lib.MeshAxes, mesh: Mesh) -> None:
-  parts = rules_lib.size(mesh_axes, mesh)
-  if length % parts:
-    axis = ' * '.join(f'{axis}={mesh.shape[axis]}' for axis in rules_lib.as_tuple(mesh_axes))
-    fits = [number for number in divisors(length) if number <= mesh.size]
-    raise UsageError(
-      f'parameter {param}: dimension {dim} ({name}) of {length} does not divide over {axis}: sizes {fits} would fit'
-    )
+  fitting.check(fitting.of_parameters(boxed, rules), mesh)
+  return jax.tree.map(lambda names: NamedSharding(mesh, rules_lib.spec(names, rules)), nn.get_partition_spec(boxed))
 
 
 def optimizer_shardings(opt_state: Any, params: Any, shardings: Any, mesh: Mesh) -> Any:
@@ -118,13 +101,25 @@ def _reduced_spec(shape: tuple[int, ...], full: tuple[int, ...], spec: Partition
 
 
 def batch_sharding(mesh: Mesh, rules: Rules) -> NamedSharding:
-  """The sharding of every array of a batch: rows over the axes of `act_batch`, each row whole."""
+  """The sharding of every array of a batch: rows over the axes of `act_batch`, each row whole.
+
+  Whole on a mesh with a `sequence` axis too: ids are a few bytes a token, and every device of the axis needs all
+  segments of a row anyway, for the keys' side of its masks. Embedded, they are cut along the length.
+  """
   rules_lib.check(rules, mesh)
   return NamedSharding(mesh, rules_lib.spec((axes.ACT_BATCH,), rules))
 
 
-def check_batch(global_batch: int, mesh: Mesh, rules: Rules, *, num_microbatches: int = 1) -> None:
-  """Raises UsageError where a batch does not cut into microbatches that spread evenly over the devices."""
+def check_batch(global_batch: int, mesh: Mesh, rules: Rules, *, num_microbatches: int = 1, hint: str = '') -> None:
+  """Raises UsageError where a batch does not cut into microbatches that spread evenly over the devices.
+
+  Args:
+    global_batch: its rows.
+    mesh: the mesh.
+    rules: logical axis -> mesh axes.
+    num_microbatches: in how many parts it is computed.
+    hint: what else would help, for the error.
+  """
   mesh_axes = rules_lib.as_tuple(batch_sharding(mesh, rules).spec[0])
   ways = rules_lib.size(mesh_axes, mesh)
   step = ways * num_microbatches
@@ -134,7 +129,7 @@ def check_batch(global_batch: int, mesh: Mesh, rules: Rules, *, num_microbatches
   over = f'{num_microbatches} microbatches on {over}' if num_microbatches > 1 else over
   below = global_batch // step * step
   fits = f'{below} or {below + step}' if below else f'{step}'
-  raise UsageError(f'batch of {global_batch} rows does not divide over {over}: {fits} would fit')
+  raise UsageError(f'batch of {global_batch} rows does not divide over {over}: {fits} would fit{hint and f"; {hint}"}')
 
 
 def process_rows(mesh: Mesh, rules: Rules, global_batch: int, *, process_index: int | None = None) -> np.ndarray:

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from t5x_lite.core import batch as batch_lib
 from t5x_lite.core.batch import Batch
 from t5x_lite.metrics.sums import count_tokens
-from t5x_lite.partitioning import sharding
+from t5x_lite.partitioning import fitting, sharding
 from t5x_lite.partitioning.rules import STANDARD_RULES, Rules
 from t5x_lite.training.learner import Learner
 from t5x_lite.training.state import TrainState
@@ -111,11 +111,10 @@ class Trainer:
       rules: logical axis -> mesh axes.
 
     Raises:
-      UsageError: where batch, microbatches or parameters do not divide over the mesh.
+      UsageError: where the mesh does not divide batch, microbatches, parameters or activations; says what fits.
     """
     self.learner, self.mesh, self.rules, self.batch_spec = learner, mesh, tuple(rules), dict(batch_spec)
     self.global_batch = next(iter(self.batch_spec.values())).shape[0]
-    sharding.check_batch(self.global_batch, mesh, self.rules, num_microbatches=learner.num_microbatches)
     self.batch_sharding = sharding.batch_sharding(mesh, self.rules)
     self._initial_state = functools.partial(init_state, learner, self.batch_spec)
     self.abstract_state = self._place_state()
@@ -137,8 +136,8 @@ class Trainer:
     self._compiled: jax.stages.Compiled | None = None
 
   def _place_state(self) -> TrainState:
-    with sharding.scope(self.mesh, self.rules):
-      boxed = jax.eval_shape(self._initial_state, np.uint32(0))
+    boxed, dimensions = fitting.trace(self._initial_state, np.uint32(0), mesh=self.mesh, rules=self.rules)
+    self._check_fit([*fitting.of_parameters(boxed.params, self.rules), *dimensions])
     params = sharding.param_shardings(boxed.params, self.mesh, self.rules)
     state = nn.meta.unbox(boxed)
     everywhere = sharding.replicated(self.mesh)
@@ -149,6 +148,16 @@ class Trainer:
       rng=everywhere,
     )
     return jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state, placed)
+
+  def _check_fit(self, dimensions: list[fitting.Dimension]) -> None:
+    microbatches, hint = self.learner.num_microbatches, ''
+    rows, rest = divmod(self.global_batch, microbatches)
+    if self.mesh.size > 1 and not rest:
+      dimensions = [fitting.of_batch(rows, self.rules), *dimensions]
+      hint = fitting.suggestion(dimensions, self.mesh)
+    # The rows first: where an activation's do not divide, the batch's do not.
+    sharding.check_batch(self.global_batch, self.mesh, self.rules, num_microbatches=microbatches, hint=hint)
+    fitting.check(dimensions, self.mesh)
 
   def init(self, seed: int) -> TrainState:
     """The state at step 0, born sharded; the same values on every mesh."""
