@@ -22,6 +22,7 @@ LAYERS = 'layers'  # Y, the leading axis that `nn.Stack` scans over
 # Axes of activations.
 ACT_BATCH = 'act_batch'  # B
 ACT_LENGTH = 'act_length'  # T, L
+ACT_KEY_LENGTH = 'act_key_length'  # S of keys and values in attention: every query needs all of them
 ACT_EMBED = 'act_embed'  # D
 ACT_MLP = 'act_mlp'  # F
 ACT_HEADS = 'act_heads'  # N

@@ -31,7 +31,7 @@ from t5x_lite.core.errors import UsageError, unknown
 from t5x_lite.nn import local_attention, pallas_attention, splash, weight_dropout
 from t5x_lite.nn.attention_inputs import Inputs, Kernel, Places, Settings, over_mesh
 from t5x_lite.nn.blockwise import blockwise_attention
-from t5x_lite.nn.dot_product import dot_product_attention, drop_values, repeat_heads
+from t5x_lite.nn.dot_product import dot_product_attention, drop_values, repeat_heads, whole_length
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.positions import RelativeBias
 
@@ -165,6 +165,7 @@ def attend(
   queries, keys = query.shape[1], key.shape[1]
   if not cached and relations.bias is None and local_attention.fits(relations.mask, queries):
     return _local(query, key, value, relations.mask, style, dropout_key)
+  key, value = whole_length((key, value))
   mask = relations.mask.materialise(queries, keys, relations.offset, relations.window)
   bias = relations.bias
   if isinstance(bias, RelativeBias):

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
+
+from t5x_lite.core import axes
+
+Arrays = TypeVar('Arrays')
+
+_KEYS = (axes.ACT_BATCH, axes.ACT_KEY_LENGTH, axes.ACT_HEADS, axes.ACT_KV)
 
 
 def dot_product_attention(
@@ -82,3 +91,12 @@ def attention_weights(
 def repeat_heads(x: jax.Array, num_heads: int) -> jax.Array:
   """`[B, S, K, H]` with each head repeated for all queries that share it: `[B, S, num_heads, H]`."""
   return x if x.shape[2] == num_heads else jnp.repeat(x, num_heads // x.shape[2], axis=2)
+
+
+def whole_length(past: Arrays) -> Arrays:
+  """Keys and values, arrays `[B, S, K, H]` in any tree, with all positions on every device.
+
+  On a mesh that cuts the length (`sequence`) queries stay cut, and so do logits `[B, N, T, S]` along T: of the two
+  sides of attention this is the one that is gathered, and with grouped heads it is the smaller one.
+  """
+  return jax.tree.map(lambda x: nn.with_logical_constraint(x, _KEYS), past)

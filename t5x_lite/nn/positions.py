@@ -130,7 +130,8 @@ class RelativeBias:
   def materialise(self, queries: int, keys: int, offset: jax.Array | int = 0) -> jax.Array:
     """The bias as `[1, N, T, S]`, for T queries of which the first stands at row index `offset`, and S keys from 0."""
     places = jnp.arange(queries, dtype=jnp.int32) + jnp.asarray(offset, jnp.int32)
-    return self.of(jnp.arange(keys, dtype=jnp.int32)[None, :] - places[:, None])[None]
+    bias = self.of(jnp.arange(keys, dtype=jnp.int32)[None, :] - places[:, None])[None]
+    return nn.with_logical_constraint(bias, (None, axes.ACT_HEADS, axes.ACT_LENGTH, axes.ACT_KEY_LENGTH))
 
   def by_distance(self, queries: int, keys: int, offset: jax.Array | int = 0) -> jax.Array:
     """All that the bias consists of, `[N, T + S - 1]`: entry x belongs to distance x - (T - 1) - offset."""

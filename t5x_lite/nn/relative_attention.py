@@ -18,7 +18,7 @@ from flax import struct
 
 from t5x_lite.core import axes
 from t5x_lite.nn.cache import KVCache
-from t5x_lite.nn.dot_product import dot_product_attention
+from t5x_lite.nn.dot_product import dot_product_attention, whole_length
 from t5x_lite.nn.linear import Dense, Initializer
 from t5x_lite.nn.transformer import BlockConfig
 
@@ -156,7 +156,7 @@ class RelativeAttention(nn.Module):
     mapping = context.target_mapping if query_stream else None
     if mapping is not None:
       query = jnp.einsum('bpnh,bpt->btnh', query, mapping.astype(self.dtype))
-    scale = self.head_dim**-0.5
+    scale, past = self.head_dim**-0.5, whole_length(past)
     attended = dot_product_attention(
       query + self.r_w_bias.astype(self.dtype),
       past.key,

@@ -59,7 +59,9 @@ class MeshShape:
     wanted = [getattr(self, name) for name in MESH_AXES]
     bad = any(not isinstance(size, int) or (size < 1 and size != -1) for size in (*wanted, self.slices))
     if bad or wanted.count(-1) > 1:
-      raise UsageError(f'mesh {self._text()}: expected sizes of 1 and above, and at most one -1 (all remaining devices)')
+      raise UsageError(
+        f'mesh {self._text()}: expected sizes of 1 and above, and at most one -1 (all remaining devices)'
+      )
     slices = self.num_slices(num_devices, num_slices)
     fixed = math.prod(size for size in wanted if size != -1)
     each, rest = divmod(num_devices, slices)
