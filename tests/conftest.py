@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+from collections.abc import Callable
 
 import pytest
 
@@ -26,3 +27,24 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   folder = tmp_path_factory.mktemp('cache')
   os.environ['T5X_LITE_CACHE'] = str(folder)
   return folder
+
+
+@pytest.fixture(scope='session')
+def tpu_devices() -> Callable[..., list[jax.Device]]:
+  """`tpu_devices('v5e:4x4', num_slices=1)`: devices that are not there, as the TPU compiler describes them.
+
+  Skips the test where the extra `tpu` is not installed.
+  """
+  pytest.importorskip('libtpu')
+  # There is no TPU whose metadata could be asked, and none that two processes could fight over.
+  os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+  os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
+  from jax.experimental import topologies
+
+  def devices(name: str, num_slices: int = 1) -> list[jax.Device]:
+    # The two cores of a v4 chip work as one device, as they do at run time.
+    more = {'chip_config_name': 'megacore'} if name.startswith('v4') else {}
+    more |= {'num_slices': num_slices} if num_slices > 1 else {}
+    return list(topologies.get_topology_desc(name, 'tpu', **more).devices)
+
+  return devices

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import pathlib
 import re
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from t5x_lite import train
 from t5x_lite.cli import calls, command, environment, ginfiles
 from t5x_lite.core import tree
+from t5x_lite.partitioning import mesh as mesh_lib
 
 FOLDER = ginfiles.packaged_folder()
 FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob('*.gin'))
@@ -133,20 +136,58 @@ def test_optimizers_fit_every_run(configure, name, size):
   assert callable(calls.build(call, session._configuration.names.load).update)
 
 
-@pytest.mark.parametrize(
-  ('name', 'devices', 'sizes'),
-  [
-    ('data_parallel', 8, (8, 1, 1, 1, 1)),
-    ('data_parallel', 1, (1, 1, 1, 1, 1)),
-    ('fsdp', 8, (1, 8, 1, 1, 1)),
-    ('tensor', 8, (4, 1, 2, 1, 1)),
-    ('fsdp_tensor', 8, (1, 2, 4, 1, 1)),
-  ],
-)
-def test_meshes_also_after_another_mesh(configure, name, devices, sizes):
-  for others in ((), ('meshes/fsdp_tensor.gin',), ('meshes/tensor.gin',)):
-    mesh = build(configure('t5_tiny.gin', *others, f'meshes/{name}.gin'), 'MeshShape')
-    assert mesh.sizes(devices) == sizes
+# Devices and slices, and the sizes of data, fsdp, tensor, sequence and expert there.
+MESHES = {
+  'data_parallel': (8, 1, (8, 1, 1, 1, 1)),
+  'expert': (8, 1, (1, 2, 1, 1, 4)),
+  'fsdp': (8, 1, (1, 8, 1, 1, 1)),
+  'fsdp_tensor': (8, 1, (1, 2, 4, 1, 1)),
+  'gpu_1': (1, 1, (1, 1, 1, 1, 1)),
+  'gpu_8': (8, 1, (1, 8, 1, 1, 1)),
+  'gpu_8_tensor': (8, 1, (1, 2, 4, 1, 1)),
+  'gpu_nodes': (32, 1, (4, 8, 1, 1, 1)),
+  'multislice': (512, 2, (2, 256, 1, 1, 1)),
+  'multislice_tensor': (512, 2, (2, 64, 4, 1, 1)),
+  'sequence': (8, 1, (1, 2, 1, 4, 1)),
+  'tensor': (8, 1, (4, 1, 2, 1, 1)),
+  'v4_2x2x1': (4, 1, (1, 4, 1, 1, 1)),
+  'v4_2x2x2': (8, 1, (1, 8, 1, 1, 1)),
+  'v4_2x2x4': (16, 1, (1, 16, 1, 1, 1)),
+  'v4_4x4x4': (64, 1, (1, 16, 4, 1, 1)),
+  'v5p_2x2x1': (4, 1, (1, 4, 1, 1, 1)),
+  'v5p_2x2x2': (8, 1, (1, 8, 1, 1, 1)),
+  'v5p_2x2x4': (16, 1, (1, 16, 1, 1, 1)),
+  'v5p_4x4x4': (64, 1, (1, 16, 4, 1, 1)),
+  'v5e_2x4': (8, 1, (1, 8, 1, 1, 1)),
+  'v5e_4x4': (16, 1, (1, 16, 1, 1, 1)),
+  'v5e_8x8': (64, 1, (1, 16, 4, 1, 1)),
+  'v5e_16x16': (512, 2, (2, 64, 4, 1, 1)),
+  'v6e_2x4': (8, 1, (1, 8, 1, 1, 1)),
+  'v6e_4x4': (16, 1, (1, 16, 1, 1, 1)),
+  'v6e_8x8': (64, 1, (1, 16, 4, 1, 1)),
+  'v6e_16x16': (256, 1, (1, 64, 4, 1, 1)),
+}
+
+
+@pytest.mark.parametrize('name', [name for name in FILES if name.startswith('meshes/')])
+def test_meshes_also_after_another_mesh(configure, name):
+  devices, slices, sizes = MESHES[pathlib.PurePath(name).stem]
+  for others in ((), ('meshes/sequence.gin', 'meshes/multislice_tensor.gin')):
+    mesh = build(configure('t5_tiny.gin', *others, name), 'MeshShape')
+    assert mesh.sizes(devices, slices) == sizes
+
+
+@pytest.mark.parametrize('name', [name for name in FILES if re.match('meshes/v[0-9]', name)])
+def test_the_mesh_of_a_slice_lies_along_its_links(configure, tpu_devices, name):
+  """All devices are there once, and those of a tensor axis are neighbours of each other."""
+  kind, slice_shape = pathlib.PurePath(name).stem.split('_')
+  devices = tpu_devices(f'{kind}:{slice_shape}')
+  made = mesh_lib.make_mesh(build(configure('t5_tiny.gin', name), 'MeshShape'), devices)
+  assert made.size == math.prod(map(int, slice_shape.split('x')))
+  assert set(made.devices.flat) == set(devices)
+  for line in made.devices.reshape(-1, made.shape['tensor']):
+    coordinates = [np.asarray(device.coords) for device in line]
+    assert all(np.abs(b - a).sum() == 1 for a, b in itertools.pairwise(coordinates))
 
 
 def test_pretraining_is_that_of_t5(configure):
