@@ -38,14 +38,26 @@ def init_state(learner: Learner, batch_spec: Mapping[str, jax.ShapeDtypeStruct],
   return TrainState(jnp.zeros((), jnp.int32), boxed, opt_state, jax.random.key_data(dropout_key))
 
 
-def train_step(learner: Learner, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+def train_step(
+  learner: Learner, state: TrainState, batch: Batch, param_shardings: Any = None
+) -> tuple[TrainState, Metrics]:
   """One update. Metrics are float32 scalars over the global batch:
 
   `loss` (everything, per weighted target token), `loss_sum`, `z_loss_sum`, `nll_sum`, `correct_sum`, `weight_sum`,
   `tokens` (positions that are not padding), `grad_norm` (before clipping), `update_norm`, `param_norm`,
   `learning_rate`, `nonfinite` (1 where the loss or its gradient is not finite).
+
+  Args:
+    learner: model, loss and optimiser.
+    state: before it.
+    batch: global.
+    param_shardings: of the parameters, if anything is sharded.
   """
   grads, objective, sums = learner.gradients(state.params, batch, state.dropout_key())
+  if param_shardings is not None:
+    # Said of each gradient at once, every sum over the mesh ends as parts (reduce-scatter); left to find out, the
+    # compiler adds up all of the embedding's on every device and cuts it afterwards.
+    grads = jax.lax.with_sharding_constraint(grads, param_shardings)
   grad_norm = optax.tree.norm(grads)
   finite = jnp.isfinite(objective) & jnp.isfinite(grad_norm)
   updates, opt_state = learner.optimizer.update(grads, state.opt_state, state.params)
@@ -123,7 +135,7 @@ class Trainer:
     everywhere = sharding.replicated(mesh)
     self._init = jax.jit(lambda seed: nn.meta.unbox(self._initial_state(seed)), out_shardings=self.state_shardings)
     self._train_step = jax.jit(
-      functools.partial(train_step, learner),
+      functools.partial(train_step, learner, param_shardings=self.param_shardings),
       in_shardings=(self.state_shardings, self.batch_sharding),
       out_shardings=(self.state_shardings, everywhere),
       donate_argnums=0,

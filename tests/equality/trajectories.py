@@ -1,6 +1,6 @@
 """Training runs that must be alike: tiny models of every family, ways to arrange them, and the losses they leave.
 
-As a program it is one process of several, which prints its losses: see `processes`.
+As a program it is one process of several, which prints its losses: see `main`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import dataclasses
 import functools
 import json
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -50,8 +50,7 @@ FAMILIES: dict[str, Any] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Arrangement:
+class Arrangement(NamedTuple):
   """How a run is laid out, which must not change what it computes.
 
   Attributes:
@@ -61,8 +60,8 @@ class Arrangement:
   """
 
   shape: MeshShape | None = None
-  learner: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  learner: Mapping[str, Any] = {}
+  config: Mapping[str, Any] = {}
 
 
 MIXED = MeshShape(data=2, fsdp=2, tensor=2)
@@ -80,11 +79,24 @@ ARRANGEMENTS = {
   'vocabulary in chunks': Arrangement(MIXED, learner={'vocab_chunk': 32}),
   'unrolled': Arrangement(MIXED, config={'scan_layers': False}),
   'remat': Arrangement(MIXED, config={'remat_policy': 'full'}),
-}
-EXPERT_ARRANGEMENTS = {
   'experts': Arrangement(MeshShape(data=2, expert=4)),
-  'all axes': Arrangement(MeshShape(data=1, fsdp=2, tensor=2, expert=2)),
+  'all but sequence': Arrangement(MeshShape(data=1, fsdp=2, tensor=2, expert=2)),
+  # The load-balancing loss is no sum over rows: it asks for even shares in every microbatch.
+  'microbatches of experts': Arrangement(
+    MIXED, learner={'num_microbatches': 4}, config={'load_balancing_loss': 0.0}
+  ),
 }
+OF_EXPERTS = ('experts', 'all but sequence', 'microbatches of experts')
+OF_VARIANTS = ('mixed', 'tensor and sequence')
+
+
+def cross() -> list[tuple[str, str]]:
+  """Families and arrangements that are compared with one device: all for the four families, some for their variants."""
+  pairs = []
+  for family in FAMILIES:
+    names = OF_VARIANTS if family in ('llama', 'local', 'experts') else [n for n in ARRANGEMENTS if n not in OF_EXPERTS]
+    pairs += [(family, name) for name in names if name != ALONE]
+  return pairs + [('experts', name) for name in OF_EXPERTS]
 
 
 def _side(side: str, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -155,38 +167,46 @@ def unstacked(params: Any) -> Any:
 
 
 @functools.cache
-def initial_params(family: str) -> Any:
-  """On the host, of scanned layers."""
-  return jax.tree.map(np.asarray, make_trainer(family, ARRANGEMENTS[ALONE]).init(0).params)
+def first_state(family: str) -> TrainState:
+  """Step 0 of scanned layers, drawn on one device, on the host."""
+  return jax.tree.map(np.asarray, make_trainer(family, ARRANGEMENTS[ALONE]).init(0))
 
 
-def initial_state(trainer: Trainer, family: str) -> TrainState:
-  """Step 0 with the same parameters however the run is arranged."""
-  state = trainer.init(0)
-  if trainer.learner.module.config.scan_layers:
-    return state
-  return state.replace(params=jax.device_put(unstacked(initial_params(family)), trainer.param_shardings))
+def placed_state(trainer: Trainer, family: str) -> TrainState:
+  """The same, wherever `trainer` has it: no other program need be compiled. All optimisers here begin with zeros."""
+  first, abstract = first_state(family), trainer.abstract_state
+  scanned = trainer.learner.module.config.scan_layers
+  zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), abstract.opt_state)
+  params = first.params if scanned else unstacked(first.params)
+  return jax.device_put(first.replace(params=params, opt_state=zeros), trainer.state_shardings)
+
+
+def train(trainer: Trainer, state: TrainState, steps: Iterable[int]) -> tuple[TrainState, list[float]]:
+  """The state after those steps and the loss of each."""
+  found, rows = [], trainer.process_rows()
+  for step in steps:
+    batch = {name: array[rows] for name, array in make_batch(trainer.learner.module, step).items()}
+    state, metrics = trainer.train_step(state, trainer.shard_batch(batch))
+    found.append(float(metrics['loss']))
+  return state, found
 
 
 def losses(family: str, arrangement: Arrangement, steps: int) -> list[float]:
   """The loss of every step."""
   trainer = make_trainer(family, arrangement)
-  state, found = initial_state(trainer, family), []
-  rows = trainer.process_rows()
-  for step in range(steps):
-    batch = {name: array[rows] for name, array in make_batch(trainer.learner.module, step).items()}
-    state, metrics = trainer.train_step(state, trainer.shard_batch(batch))
-    found.append(float(metrics['loss']))
-  return found
+  return train(trainer, placed_state(trainer, family), range(steps))[1]
 
 
-def main(family: str, name: str, steps: str, index: str, count: str, port: str) -> None:
-  """One of `count` processes with eight devices together."""
+def main(families: str, name: str, steps: str, index: str, count: str, port: str) -> None:
+  """One of `count` processes that have eight devices together: prints a line with the losses of each family."""
   jax.config.update('jax_platforms', 'cpu')
   jax.config.update('jax_num_cpu_devices', 8 // int(count))
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
   jax.distributed.initialize(f'127.0.0.1:{port}', int(count), int(index))
-  print('losses', json.dumps(losses(family, ARRANGEMENTS[name], int(steps))), flush=True)
+  for family in families.split(','):
+    trainer = make_trainer(family, ARRANGEMENTS[name])
+    _, found = train(trainer, trainer.init(0), range(int(steps)))
+    print(f'losses of {family}: {json.dumps(found)}', flush=True)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,8 @@
 """Mesh shapes: what fits, and what is said where it does not."""
 
+import dataclasses
+import random
+
 import jax
 import pytest
 
@@ -21,6 +24,31 @@ def test_axes_are_auto_and_use_every_device_once():
   assert set(mesh.devices.flat) == set(jax.devices())
 
 
+def test_slices_are_the_outer_part_of_the_data_axis():
+  mesh = make_mesh(MeshShape(slices=2, data=2, fsdp=-1))
+  assert mesh.devices.shape == (4, 2, 1, 1, 1)
+  first, second = mesh.devices.reshape(2, -1)
+  assert list(first) == jax.devices()[:4] and list(second) == jax.devices()[4:]
+
+
+@pytest.mark.parametrize(('name', 'shape'), [('v5e:4x4', MeshShape(data=1, fsdp=-1)), ('v5p:2x2x4', MeshShape(tensor=4))])
+def test_slices_that_the_devices_tell_of_are_kept_apart(tpu_devices, name, shape):
+  devices = tpu_devices(name, num_slices=2)
+  random.Random(0).shuffle(devices)
+  mesh = make_mesh(shape, devices)
+  assert mesh.shape['data'] == 2 * make_mesh(shape, tpu_devices(name)).shape['data']
+  halves = mesh.devices.reshape(2, -1)
+  assert [{device.slice_index for device in half} for half in halves] == [{0}, {1}]
+  with pytest.raises(UsageError, match='devices are in 2 slices: expected slices=2, or -1'):
+    make_mesh(dataclasses.replace(shape, slices=4), devices)
+
+
+def test_sizes_that_no_whole_axes_of_a_torus_have_cut_one(tpu_devices):
+  devices = tpu_devices('v5p:4x4x4')
+  mesh = make_mesh(MeshShape(data=1, fsdp=8, tensor=8), devices)
+  assert set(mesh.devices.flat) == set(devices)
+
+
 @pytest.mark.parametrize(
   ('shape', 'words'),
   [
@@ -30,6 +58,9 @@ def test_axes_are_auto_and_use_every_device_once():
     (MeshShape(data=-1, fsdp=-1), ['data=-1 fsdp=-1', 'at most one -1']),
     (MeshShape(tensor=0), ['tensor=0', '1 and above']),
     (MeshShape(data=1), ['1 device', 'there are 8']),
+    (MeshShape(slices=3), ['slices=3', 'slices of one size', 'there are 8 in 3 slices']),
+    (MeshShape(slices=2, data=1, fsdp=8), ['fsdp=8', '8 devices in every slice', 'multiply to 4']),
+    (MeshShape(slices=0), ['slices=0', '1 and above']),
   ],
 )
 def test_impossible_shapes_say_what_fits(shape, words):
