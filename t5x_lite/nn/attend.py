@@ -40,6 +40,7 @@ XLA = 'xla'
 IMPLEMENTATIONS = (AUTO, XLA, 'cudnn', 'splash', 'blockwise', 'pallas')
 
 _PREFERRED = {'tpu': ('splash', 'pallas', 'blockwise'), 'gpu': ('cudnn',)}
+_PREFERRED_ACROSS = {'tpu': ('pallas', 'splash', 'blockwise'), 'gpu': ('cudnn',)}  # queries and keys of two lengths
 _KERNELS: dict[str, Kernel] = {
   'splash': splash.splash_attention,
   'blockwise': blockwise_attention,
@@ -241,10 +242,8 @@ def choose(asked: str, case: Case) -> str:
     UsageError: the one asked for cannot; says why, and which can.
   """
   if asked == AUTO:
-    preferred = _PREFERRED.get(case.platform, ())
-    if case.queries != case.keys:
-      preferred = tuple(sorted(preferred, key='splash'.__eq__))
-    return next((name for name in preferred if obstacle(name, case) is None), XLA)
+    preferred = _PREFERRED if case.queries == case.keys else _PREFERRED_ACROSS
+    return next((name for name in preferred.get(case.platform, ()) if obstacle(name, case) is None), XLA)
   why = obstacle(asked, case)
   if why is not None:
     able = [repr(name) for name in IMPLEMENTATIONS[1:] if obstacle(name, case) is None]
