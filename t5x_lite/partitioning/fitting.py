@@ -66,7 +66,8 @@ def trace(make: Callable[..., Any], *args: Any, mesh: Mesh, rules: Rules) -> tup
   )
   with jax.set_mesh(alone), nn.logical_axis_rules(marked):
     jaxpr, abstract = jax.make_jaxpr(make, return_shape=True)(*args)
-  markers, found = {_marker(name): name for name in names}, {}
+  markers = {_marker(name): name for name in names}
+  found: dict[tuple[str, int, tuple[str, ...]], Dimension] = {}
   for equation in _equations(jaxpr.jaxpr):
     if equation.primitive.name != 'sharding_constraint':
       continue
@@ -97,7 +98,7 @@ def _equations(jaxpr: Any) -> Iterator[Any]:
 
 
 def _module(equation: Any) -> str:
-  """The module that an equation is of, and its public method, as flax names them: `layers/self_attention.keys_values`."""
+  """The module that an equation is of, and its method, as flax names them: `layers/self_attention.keys_values`."""
   return re.sub(r'/?\w+\._\w+', '', str(equation.source_info.name_stack)) or 'the model'
 
 

@@ -4,6 +4,17 @@ Data parallelism shards the batch; `fsdp` shards the batch too, and the model wi
 heads, MLP width and vocabulary, of parameters and activations alike; `sequence` shards the length of activations;
 `expert` shards the batch, and inside a mixture of experts the experts instead. A logical axis without a rule is
 replicated. Earlier rules win, and no mesh axis is used twice in one array.
+
+What that makes of a training step, as compiled:
+
+- `fsdp`: every kernel is gathered where it is used, forward and backward, and its gradient reduce-scattered; optimiser
+  state is cut as its parameter is. On a TPU only where a part is 128 columns or more: the model width over `fsdp`;
+  narrower gradients are added up whole (all-reduce) and cut then. Vectors of norms are whole everywhere.
+- `tensor`: activations of a sub-layer are added up (all-reduce), parameters never move. A look-up of tokens reads the
+  part of the table that a device has, and the results are added up; of the logits, only maxima and sums cross.
+- `sequence`: keys and values are gathered along the length (`act_key_length` has no rule), queries and everything else
+  stay in parts. XLNet's relative shift also gathers its scores by distance; its content scores stay in parts.
+- `expert`: tokens travel to their experts and back (all-to-all).
 """
 
 from __future__ import annotations

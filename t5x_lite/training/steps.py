@@ -55,8 +55,8 @@ def train_step(
   """
   grads, objective, sums = learner.gradients(state.params, batch, state.dropout_key())
   if param_shardings is not None:
-    # Said of each gradient at once, every sum over the mesh ends as parts (reduce-scatter); left to find out, the
-    # compiler adds up all of the embedding's on every device and cuts it afterwards.
+    # ZeRO 3 by statement, not by what the compiler finds: a gradient is in parts before anything reads it, so that the
+    # sum over the mesh that made it can be a reduce-scatter.
     grads = jax.lax.with_sharding_constraint(grads, param_shardings)
   grad_norm = optax.tree.norm(grads)
   finite = jnp.isfinite(objective) & jnp.isfinite(grad_norm)

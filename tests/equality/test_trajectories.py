@@ -114,9 +114,5 @@ def test_what_one_mesh_saves_another_restores(tmp_path, family, saved, restored)
   other = runs.make_trainer(family, runs.ARRANGEMENTS[restored])
   again = Checkpointer(tmp_path).restore(other.abstract_state)
   assert again.step == 5
-  for name, leaf in zip(
-    ('kept', 'asked'), (again.state.params, other.abstract_state.params), strict=True
-  ):
-    assert leaf is not None, name
   found += runs.train(other, again.state, range(5, 10))[1]
   assert_same(found, expected[:10])

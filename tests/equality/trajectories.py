@@ -44,7 +44,9 @@ FAMILIES: dict[str, Any] = {
   'gpt': Gpt(GptConfig(**LEARNED)),
   'xlnet': Xlnet(XlnetConfig(**ONE_STACK)),
   'llama': Gpt(GptConfig(**LLAMA)),
-  'local': Gpt(GptConfig(**LEARNED, layer_pattern=('local',), attention_window=3)),
+  # In blocks, which are not whole and not as many as parts of the length; with positions that see everything.
+  'local': Bert(BertConfig(**LEARNED, num_kv_heads=2, attention_window=3)),
+  'gpt3': Gpt(GptConfig(**LEARNED, layer_pattern=('dense', 'local'), attention_window=3)),
   # Room for all tokens of a row in any expert: nothing is dropped.
   'experts': Gpt(GptConfig(**LLAMA, num_experts=4, experts_per_token=2, capacity_factor=4.0)),
 }
@@ -82,11 +84,10 @@ ARRANGEMENTS = {
   'experts': Arrangement(MeshShape(data=2, expert=4)),
   'all but sequence': Arrangement(MeshShape(data=1, fsdp=2, tensor=2, expert=2)),
   # The load-balancing loss is no sum over rows: it asks for even shares in every microbatch.
-  'microbatches of experts': Arrangement(
-    MIXED, learner={'num_microbatches': 4}, config={'load_balancing_loss': 0.0}
-  ),
+  'microbatches of experts': Arrangement(MIXED, learner={'num_microbatches': 4}, config={'load_balancing_loss': 0.0}),
 }
 OF_EXPERTS = ('experts', 'all but sequence', 'microbatches of experts')
+VARIANTS = ('llama', 'local', 'gpt3', 'experts')
 OF_VARIANTS = ('mixed', 'tensor and sequence')
 
 
@@ -94,7 +95,7 @@ def cross() -> list[tuple[str, str]]:
   """Families and arrangements that are compared with one device: all for the four families, some for their variants."""
   pairs = []
   for family in FAMILIES:
-    names = OF_VARIANTS if family in ('llama', 'local', 'experts') else [n for n in ARRANGEMENTS if n not in OF_EXPERTS]
+    names = OF_VARIANTS if family in VARIANTS else [n for n in ARRANGEMENTS if n not in OF_EXPERTS]
     pairs += [(family, name) for name in names if name != ALONE]
   return pairs + [('experts', name) for name in OF_EXPERTS]
 

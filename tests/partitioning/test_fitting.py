@@ -70,7 +70,9 @@ def test_what_does_not_divide_is_named_and_what_is_offered_fits(shape, changes, 
 
 
 def test_microbatches_that_no_mesh_would_help_offer_none():
-  with pytest.raises(UsageError, match=r'batch of 16 rows does not divide over 3 microbatches on data=8: 24 would fit$'):
+  with pytest.raises(
+    UsageError, match=r'batch of 16 rows does not divide over 3 microbatches on data=8: 24 would fit$'
+  ):
     gpt(MeshShape(), num_microbatches=3)
 
 

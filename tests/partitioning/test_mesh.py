@@ -31,7 +31,9 @@ def test_slices_are_the_outer_part_of_the_data_axis():
   assert list(first) == jax.devices()[:4] and list(second) == jax.devices()[4:]
 
 
-@pytest.mark.parametrize(('name', 'shape'), [('v5e:4x4', MeshShape(data=1, fsdp=-1)), ('v5p:2x2x4', MeshShape(tensor=4))])
+@pytest.mark.parametrize(
+  ('name', 'shape'), [('v5e:4x4', MeshShape(data=1, fsdp=-1)), ('v5p:2x2x4', MeshShape(tensor=4))]
+)
 def test_slices_that_the_devices_tell_of_are_kept_apart(tpu_devices, name, shape):
   devices = tpu_devices(name, num_slices=2)
   random.Random(0).shuffle(devices)

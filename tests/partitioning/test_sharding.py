@@ -73,7 +73,9 @@ def test_a_parameter_without_names_is_replicated():
 
 def test_optimizer_statistics_live_with_their_parameters():
   mesh = make_mesh(MeshShape(data=2, fsdp=2, tensor=2))
-  tree_of = boxed(**KERNELS, square=((16, 16), (axes.EMBED, axes.MLP)))
+  square = ((16, 16), (axes.EMBED, axes.MLP))
+  experts = ((2, 4, 16, 32), (axes.LAYERS, axes.EXPERT, axes.EMBED, axes.MLP))
+  tree_of = boxed(**KERNELS, square=square, experts=experts)
   params, places = nn.unbox(tree_of), sharding.param_shardings(tree_of, mesh, STANDARD_RULES)
   rows = {name: jax.ShapeDtypeStruct(leaf.shape[:-1], np.float32) for name, leaf in params.items()}
   columns = {
@@ -94,6 +96,8 @@ def test_optimizer_statistics_live_with_their_parameters():
   assert found['v_col/wi'].spec == P(None, 'tensor')
   assert found['v_row/square'].spec == P('fsdp')
   assert found['v_col/square'].spec == P('tensor')
+  assert found['v_row/experts'].spec == P(None, 'expert', 'fsdp')
+  assert found['v_col/experts'].spec == P(None, 'expert', 'tensor')
 
 
 @pytest.mark.parametrize('shape', [MeshShape(), MeshShape(1, 2, 4), MeshShape(2, 2, 2), MeshShape(2, 1, 2, 2)])
