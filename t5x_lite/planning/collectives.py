@@ -51,7 +51,7 @@ def collectives(program: hlo.Program, mesh_shape: Mapping[str, int]) -> list[Col
     mesh_shape: size of every mesh axis, in order.
   """
   total: dict[tuple[str, tuple[str, ...], bool], list[float]] = collections.defaultdict(lambda: [0, 0.0])
-  fused, seen = program.fused(), set()
+  fused, begun, seen = program.called_by('fusion'), program.called_by('async-start'), set()
   for computation in program.computations.values():
     times = program.counts[computation.name]
     for line in computation.instructions.values():
@@ -67,7 +67,7 @@ def collectives(program: hlo.Program, mesh_shape: Mapping[str, int]) -> list[Col
       groups = device_groups(line, math.prod(mesh_shape.values()))
       if kind != 'collective-permute' and groups.shape[-1] == 1:
         continue
-      is_async = line.opcode.endswith('-start') or computation.name in fused
+      is_async = line.opcode.endswith('-start') or computation.name in fused | begun
       counted = total[_scattered(computation, line, kind), spanned_axes(groups, mesh_shape), is_async]
       counted[0] += times
       counted[1] += times * _sent(computation, line, kind, groups.shape[-1])

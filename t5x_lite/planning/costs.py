@@ -16,7 +16,8 @@ from t5x_lite.planning import collectives, hlo
 
 _FREE = frozenset((
   'parameter', 'constant', 'bitcast', 'get-tuple-element', 'tuple', 'while', 'conditional', 'call', 'after-all',
-  'partition-id', 'replica-id', 'optimization-barrier', 'copy-done', 'slice-done', 'async-done', 'async-update',
+  'partition-id', 'replica-id', 'optimization-barrier', 'copy-done', 'slice-done', 'async-start', 'async-done',
+  'async-update',
 ))  # fmt: skip
 _SLICES = ('dynamic-slice', 'slice', 'gather')
 _FREE_CALLS = ('AllocateBuffer', 'ConcatBitcast', 'AssumeGatherIndicesInBound', 'AsyncCollectiveStart', 'Sharding')
@@ -39,7 +40,7 @@ class Cost:
 
 def costs(program: hlo.Program) -> Iterator[Cost]:
   """Of every instruction that takes time, but those of collectives."""
-  fused = program.fused()
+  fused = program.called_by('fusion')
   for name, computation in program.computations.items():
     times = program.counts[name]
     if name in fused or not times:

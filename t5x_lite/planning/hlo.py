@@ -170,7 +170,8 @@ class Program:
       for line in self.computations[name].instructions.values():
         times = counts[name] * (self.trip_count(self.computations[name], line) if line.opcode == 'while' else 1)
         for role, called in line.called.items():
-          if role != 'to_apply' or line.opcode == 'call':
+          again = line.opcode in ('async-update', 'async-done')  # of what an `async-start` has begun
+          if not again and (role != 'to_apply' or line.opcode == 'call'):
             counts[called] += times
     return counts
 
@@ -230,13 +231,13 @@ class Program:
     steps = [body.constant(body.operand(value, side)) for side in (0, 1)]
     return next((step for step in steps if step), 1)
 
-  def fused(self) -> set[str]:
-    """The computations that are the inside of one instruction, and no instructions to be run one by one."""
+  def called_by(self, opcode: str) -> set[str]:
+    """The computations that instructions of this kind call: `fusion`, whose inside is one piece, or `async-start`."""
     names = set()
     for computation in self.computations.values():
       for line in computation.instructions.values():
-        if line.opcode == 'fusion':
-          names.add(line.called['calls'])
+        if line.opcode == opcode:
+          names.update(line.called.values())
     return names
 
 

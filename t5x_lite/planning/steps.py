@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import pathlib
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -169,15 +171,14 @@ class Planner:
     start = time.perf_counter()
     lowered = _lower(trainer, self.step)
     try:
-      with _without_cache():
-        compiled = lowered.compile()
+      compiled, text = _compile(lowered, self.topology)
     except jax.errors.JaxRuntimeError as error:
       if 'RESOURCE_EXHAUSTED' not in str(error):
         raise
       seconds = time.perf_counter() - start
       return self._too_large(shape, policy, count, needed_bytes(str(error), parameters + optimizer), seconds)
     seconds = time.perf_counter() - start
-    program = hlo.Program(compiled.as_text())
+    program = hlo.Program(text)
     transfers = collectives(program, mesh.shape)
     least = self.flops / mesh.size
     return Plan(
@@ -219,6 +220,23 @@ def _without_cache() -> Iterator[None]:
     yield
   finally:
     jax.config.update(name, before)
+
+
+def _compile(lowered: jax.stages.Lowered, topology: Topology) -> tuple[jax.stages.Compiled, str]:
+  """The program, and its text.
+
+  A TPU compiler may be newer than jaxlib, and its programs have what jaxlib cannot read: it writes the text itself too.
+  """
+  with _without_cache(), tempfile.TemporaryDirectory() as folder:
+    dump = {'xla_dump_to': folder, 'xla_dump_hlo_as_text': True} if topology.chip.dims else None
+    compiled = lowered.compile(compiler_options=dump)
+    try:
+      return compiled, compiled.as_text()
+    except jax.errors.JaxRuntimeError:
+      written = [*pathlib.Path(folder).glob('*.after_codegen.txt')]
+      if not written:
+        raise
+      return compiled, max(written, key=lambda path: path.stat().st_size).read_text()
 
 
 def _lower(trainer: Trainer, step: str) -> jax.stages.Lowered:

@@ -135,3 +135,22 @@ def test_groups_are_rows_of_device_numbers():
   np.testing.assert_array_equal(
     device_groups(line_of('replica_groups=[2,4]<=[4,2]T(1,0)'), 8), [[0, 2, 4, 6], [1, 3, 5, 7]]
   )
+
+
+def test_what_runs_in_parts_beside_other_work_is_one_collective():
+  text = """HloModule m
+
+%gather (p: bf16[4,8]) -> bf16[32,8] {
+  %p = bf16[4,8]{1,0} parameter(0)
+  ROOT %all-gather.1 = bf16[32,8]{1,0} all-gather(%p), channel_id=1, replica_groups=[1,8]<=[8], dimensions={0}
+}
+
+ENTRY %main (x: bf16[4,8]) -> bf16[32,8] {
+  %x = bf16[4,8]{1,0} parameter(0)
+  %start = ((bf16[4,8]{1,0}), bf16[32,8]{1,0}, u32[]) async-start(%x), calls=%gather
+  %update = ((bf16[4,8]{1,0}), bf16[32,8]{1,0}, u32[]) async-update(%start), calls=%gather
+  ROOT %done = bf16[32,8]{1,0} async-done(%update), calls=%gather
+}
+"""
+  (row,) = collectives(hlo.Program(text), {'data': 1, 'fsdp': 8})
+  assert (row.kind, row.is_async, row.count, row.bytes) == ('all-gather', True, 1, 7 * 4 * 8 * 2)
