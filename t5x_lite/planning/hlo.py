@@ -233,7 +233,7 @@ class Program:
 
   def called_by(self, opcode: str) -> set[str]:
     """The computations that instructions of this kind call: `fusion`, whose inside is one piece, or `async-start`."""
-    names = set()
+    names: set[str] = set()
     for computation in self.computations.values():
       for line in computation.instructions.values():
         if line.opcode == opcode:
