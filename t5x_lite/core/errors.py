@@ -8,6 +8,8 @@ from typing import Any
 
 LOST = 4  # The exit code of a run that has lost a process, or hangs; started again, it goes on.
 
+_MOST_NAMES = 60  # in a message
+
 
 class UsageError(ValueError):
   """Bad input. The entry points print its one line and exit with code 2; anything else is a bug and has a traceback."""
@@ -34,9 +36,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
-  """`unknown task 'c5_en': did you mean 'c4_en'?`, or the whole list where nothing is close."""
+  """`unknown task 'c5_en': did you mean 'c4_en'?`, or a list where nothing is close."""
   names = sorted(known)
   match = nearest(name, names)
   if match is not None:
     return UsageError(f'unknown {kind} {name!r}: did you mean {match!r}?')
-  return UsageError(f'unknown {kind} {name!r}: expected one of {", ".join(names) or "(none exist)"}')
+  more = f' and {len(names) - _MOST_NAMES} more' if len(names) > _MOST_NAMES else ''
+  return UsageError(
+    f'unknown {kind} {name!r}: expected one of {", ".join(names[:_MOST_NAMES]) or "(none exist)"}{more}'
+  )

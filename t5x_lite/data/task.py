@@ -175,6 +175,12 @@ class Task:
 
 
 _registry: dict[str, Task | Mixture] = {}
+_catalogue: list[Callable[[], None]] = []  # what registers more, if a name is asked for that nobody has registered
+
+
+def set_catalogue(load: Callable[[], None]) -> None:
+  """`load` registers more tasks; it is called once, when a name is asked for that is not known."""
+  _catalogue[:] = [load]
 
 
 def register(entry: Task | Mixture) -> Task | Mixture:
@@ -188,11 +194,15 @@ def register(entry: Task | Mixture) -> Task | Mixture:
 def get(entry: str | Task | Mixture) -> Task | Mixture:
   """The task or mixture of that name, or `entry` itself if it is one already.
 
+  A name that is not known yet is looked for in the whole catalogue: gin files need not import what they only name.
+
   Raises:
     UsageError: there is none of that name; the nearest match is told.
   """
   if not isinstance(entry, str):
     return entry
+  while entry not in _registry and _catalogue:
+    _catalogue.pop()()
   if entry not in _registry:
     raise errors.unknown('mixture or task', entry, _registry)
   return _registry[entry]

@@ -79,6 +79,7 @@ def number_tokenizer():
 def registry(monkeypatch):
   """An empty registry of tasks for one test."""
   monkeypatch.setattr(task_lib, '_registry', {})
+  monkeypatch.setattr(task_lib, '_catalogue', [])
   return task_lib
 
 

@@ -4,11 +4,12 @@ import os
 import pathlib
 import re
 
+import numpy as np
 import pytest
 
 from t5x_lite.core import errors, paths
 from t5x_lite.data import embedded, sources
-from t5x_lite.data.vocabularies import embedded_vocabulary, token_layouts
+from t5x_lite.data.vocabularies import embedded_vocabulary, readable, token_layouts
 from t5x_lite.data.vocabularies.embedded_vocabulary import embedded_vocabulary as vocabulary
 from t5x_lite.data.vocabularies.sentencepiece_tokenizer import MODEL_FILE
 
@@ -31,6 +32,19 @@ def test_layout_is_t5s(tokenizer):
   assert tokenizer.vocab_size == SIZE + 100
   assert [tokenizer.sentinel_id(i) for i in range(tokenizer.num_sentinels)] == list(range(SIZE + 99, SIZE - 1, -1))
   assert vocabulary(size=SIZE, extra_ids=3).sentinel_id(0) == SIZE + 2
+
+
+def test_special_tokens_are_shown_by_their_names():
+  bert = vocabulary(layout='bert', size=SIZE)
+  hello, there = bert.encode('hello'), bert.encode('there')
+  ids = np.array([bert.cls_id, *hello, bert.mask_id, *there, bert.sep_id], np.int32)
+  assert readable.text(bert, ids) == '[CLS] hello [MASK] there [SEP]'
+
+
+def test_what_ends_a_text_is_shown_where_it_is_not_the_last(tokenizer):
+  hello, eos = tokenizer.encode('hello'), tokenizer.eos_id
+  assert readable.text(tokenizer, np.array([*hello, eos, *hello, eos], np.int32)) == 'hello <eos> hello'
+  assert readable.text(tokenizer, np.array([tokenizer.pad_id, *hello], np.int32)) == '<pad> hello'
 
 
 def test_text_comes_back(tokenizer, documents):

@@ -23,6 +23,19 @@ def test_unknown_name_tells_the_nearest(registry):
     registry.get('c5_en')
 
 
+def test_a_name_nobody_has_registered_is_looked_for_in_the_catalogue_once(registry):
+  loads = []
+
+  def load():
+    loads.append(registry.register(text_task('c4_en')))
+
+  registry.set_catalogue(load)
+  assert registry.get('c4_en') is loads[0]
+  with pytest.raises(errors.UsageError, match="did you mean 'c4_en'"):
+    registry.get('c5_en')
+  assert len(loads) == 1
+
+
 @pytest.mark.parametrize('second', [text_task('a'), mixtures.Mixture('a', (('b', 1.0),))])
 def test_a_name_is_given_once(registry, second):
   registry.register(text_task('a'))

@@ -6,18 +6,33 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from t5x_lite.data.vocabularies.tokenizers import Tokenizer
+from t5x_lite.data.vocabularies.tokenizers import LayoutTokenizer, Tokenizer
 
 EOS = '<eos>'
 _BETWEEN = ' | '
 
 
 def text(tokenizer: Tokenizer, ids: np.ndarray) -> str:
-  """The text of ids `[L]`; an EOS shows where it is not the last."""
-  parts = [tokenizer.decode(part.tolist()) for part in _split(ids, ids == tokenizer.eos_id)]
-  if len(parts) > 1 and ids[-1] == tokenizer.eos_id:
+  """The text of ids `[L]`, special tokens by their names; one that only ends texts shows where it is not the last."""
+  names = _special_names(tokenizer)
+  at = np.flatnonzero(np.isin(ids, list(names)))
+  parts = [tokenizer.decode(part.tolist()) for part in _split(ids, np.isin(ids, list(names)))]
+  shown = [names[token] for token in ids[at].tolist()]
+  if shown and at[-1] == len(ids) - 1 and shown[-1] == EOS:
+    shown.pop()
     parts.pop()
-  return f' {EOS} '.join(parts)
+  words = [word for pair in zip(parts, [*shown, ''], strict=True) for word in pair]
+  return ' '.join(word for word in words if word)
+
+
+def _special_names(tokenizer: Tokenizer) -> dict[int, str]:
+  """What special tokens are shown as, by id; EOS, unless it has another part too, such as `[SEP]` in BERT."""
+  ids = tokenizer.special_ids() if isinstance(tokenizer, LayoutTokenizer) else {}
+  names = {token_id: token for token, token_id in ids.items() if token_id != tokenizer.unk_id}
+  roles = tokenizer.family.roles if isinstance(tokenizer, LayoutTokenizer) else {}
+  if roles.get('sep', '') != names.get(tokenizer.eos_id):
+    names[tokenizer.eos_id] = EOS
+  return names
 
 
 def with_blanks(tokenizer: Tokenizer, ids: np.ndarray, blank: np.ndarray, mark: str) -> str:
