@@ -205,7 +205,7 @@ class Planner:
       memory = dataclasses.replace(memory, optimizer=0, activations=0)
     if needed is not None:
       rest = max(needed - memory.parameters - memory.optimizer, 0)
-      kept = min(memory.activations, rest)
+      kept = round(rest * memory.activations / max(memory.activations + memory.temporaries, 1))
       memory = dataclasses.replace(memory, activations=kept, temporaries=rest - kept)
     return dataclasses.replace(plan, step=self.step, flops_per_step=self.flops, memory=memory, compile_seconds=seconds)
 
