@@ -25,20 +25,27 @@ RTE = ('glue_rte', 'super_glue_rte')  # one set in both benchmarks: T5 halves th
 ARTIFICIAL_LIMIT = 2.0**19  # K of section 3.5.2
 
 
-def t5_rates(*, limit: float = ARTIFICIAL_LIMIT, unsupervised: float | None = None) -> mixtures.Rates:
+CAPPED = ('wmt_t2t_ende', 'wmt15_enfr')  # for T5's final models
+
+
+def t5_rates(
+  *, limit: float = ARTIFICIAL_LIMIT, unsupervised: float | None = None, translation_limit: float | None = None
+) -> mixtures.Rates:
   """The rates of T5's `all_mix`: the size of each set, at most `limit`, and a rate for C4 of its own.
 
   Args:
     limit: the artificial size limit K, in records.
     unsupervised: the rate of C4, in records; None: `limit`, which is `all_proportional`. For its final models the paper
-      has 710,000 (Small, Base), 2,620,000 (Large), 8,660,000 (3B) and 33,500,000 (11B).
+      has 710,000 (Small), 2,620,000 (Base), 8,660,000 (Large), 33,500,000 (3B) and 133,000,000 (11B), section 3.7.
+    translation_limit: the limit of WMT English to German and to French, in records; None: `limit`. 1,000,000 for the
+      final models.
   """
-  if not (limit > 0 and (unsupervised is None or unsupervised > 0)):
-    raise errors.UsageError(
-      f't5_rates: got limit {limit!r} and unsupervised {unsupervised!r}, expected positive numbers'
-    )
+  given = {'limit': limit, 'unsupervised': unsupervised, 'translation_limit': translation_limit}
+  if not all(value is None or value > 0 for value in given.values()):
+    raise errors.UsageError(f't5_rates: got {given}, expected positive numbers')
+  most = dict.fromkeys(CAPPED, limit if translation_limit is None else translation_limit)
   rates = {name: rate / 2 if name in RTE else rate for name, rate in _benchmarks().items()}
-  rates |= {name: min(size, limit) for name, size in LARGE_SETS.items()}
+  rates |= {name: min(size, most.get(name, limit)) for name, size in LARGE_SETS.items()}
   return ((UNSUPERVISED, limit if unsupervised is None else unsupervised), *rates.items())
 
 

@@ -132,8 +132,11 @@ def test_rates_of_t5():
   assert rates['glue_rte'] == rates['super_glue_rte'] == 1_245
   assert rates['squad'] == 87_599 and rates['dpr'] == 1_322
   assert dict(multitask.t5_rates())['c4_en'] == 2**19
+  final = dict(multitask.t5_rates(limit=2**21, unsupervised=2_620_000, translation_limit=1_000_000))
+  assert (final['c4_en'], final['wmt15_enfr'], final['wmt_t2t_ende']) == (2_620_000, 1_000_000, 1_000_000)
+  assert final['wmt16_enro'] == 610_320
   assert {rate for _, rate in multitask.t5_equal_rates()} == {1.0}
   assert {name for name, _ in multitask.t5_equal_rates()} == set(rates)
   assert all(isinstance(task.get(name), task.Task) for name in rates)
-  with pytest.raises(errors.UsageError, match='t5_rates: got limit 0'):
+  with pytest.raises(errors.UsageError, match="t5_rates: got {'limit': 0"):
     multitask.t5_rates(limit=0)
