@@ -138,5 +138,5 @@ def test_rates_of_t5():
   assert {rate for _, rate in multitask.t5_equal_rates()} == {1.0}
   assert {name for name, _ in multitask.t5_equal_rates()} == set(rates)
   assert all(isinstance(task.get(name), task.Task) for name in rates)
-  with pytest.raises(errors.UsageError, match="t5_rates: got {'limit': 0"):
+  with pytest.raises(errors.UsageError, match=r"t5_rates: got {'limit': 0"):
     multitask.t5_rates(limit=0)
