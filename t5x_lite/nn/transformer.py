@@ -30,6 +30,13 @@ REMAT_POLICIES: dict[str, Callable[..., Any] | None] = {
   'none': None,  # keep everything: no remat at all
   'minimal': jax.checkpoint_policies.save_only_these_names(PROJECTION),  # keep the projections
   'full': jax.checkpoint_policies.nothing_saveable,  # keep the inputs of the block only
+  # Keep the projections too, but in the host's memory: device memory of 'full', and copies instead of products.
+  'offload': jax.checkpoint_policies.save_and_offload_only_these_names(
+    names_which_can_be_saved=[],
+    names_which_can_be_offloaded=[PROJECTION],
+    offload_src='device',
+    offload_dst='pinned_host',
+  ),
 }
 
 _UNLIMITED = 2**31 - 1

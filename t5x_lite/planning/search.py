@@ -24,6 +24,10 @@ def mesh_shapes(num_devices: int, *, experts: bool = False) -> Iterator[MeshShap
           yield MeshShape(left // expert // fsdp, fsdp, tensor, sequence, expert)
 
 
+# What is copied to the host and back the estimates do not know.
+_POLICIES = tuple(name for name in REMAT_POLICIES if name != 'offload')
+
+
 def candidates(planner: Planner) -> list[Plan]:
   """The estimates of everything that the model and its batch divide over, best first; see `rank`.
 
@@ -38,7 +42,7 @@ def candidates(planner: Planner) -> list[Plan]:
   for shape in mesh_shapes(in_slice, experts=bool(getattr(config, 'num_experts', 0))):
     for count in counts:
       try:
-        plans += [planner.estimate(shape, policy, count) for policy in REMAT_POLICIES]
+        plans += [planner.estimate(shape, policy, count) for policy in _POLICIES]
       except errors.UsageError as error:
         refused = refused or error
   if not plans and refused is not None:

@@ -58,6 +58,7 @@ def train(
   random_seed: int = 0,
   initial_checkpoint_path: str | None = None,
   resize_vocabulary: bool = False,
+  offload_optimizer: bool = False,
   dry_run: bool = False,
   profile_steps: str | None = None,
   heartbeat_timeout: int = 100,
@@ -80,6 +81,7 @@ def train(
       in anything that `load_pretrained` reads, such as a name on the Hugging Face hub. Heads may be missing there.
     resize_vocabulary: whether the embedding tables there may be of another length; rows are added or dropped at the
       end.
+    offload_optimizer: whether the optimiser state waits in the host's memory, to leave room on the device.
     dry_run: print what the run amounts to and stop before data is read.
     profile_steps: `FIRST:LAST`, the steps to trace, both included; None: none.
     heartbeat_timeout: seconds of silence after which one of several processes counts as lost.
@@ -102,7 +104,7 @@ def train(
   families.check_length(learner.module, spec)
   if learner.max_predictions is None:
     learner = dataclasses.replace(learner, max_predictions=row_predictions.most_predictions(dataset))
-  trainer = Trainer(learner, make_mesh(mesh), spec)
+  trainer = Trainer(learner, make_mesh(mesh), spec, offload_optimizer=offload_optimizer)
   flops = learner.module.flops_per_step(spec)
   console = Console()
   console.note(_summary(trainer, flops))

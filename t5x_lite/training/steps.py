@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from t5x_lite.core import batch as batch_lib
 from t5x_lite.core.batch import Batch
 from t5x_lite.metrics.sums import count_tokens
-from t5x_lite.partitioning import fitting, sharding
+from t5x_lite.partitioning import fitting, offload, sharding
 from t5x_lite.partitioning.rules import STANDARD_RULES, Rules
 from t5x_lite.training.learner import Learner
 from t5x_lite.training.state import TrainState
@@ -39,7 +39,7 @@ def init_state(learner: Learner, batch_spec: Mapping[str, jax.ShapeDtypeStruct],
 
 
 def train_step(
-  learner: Learner, state: TrainState, batch: Batch, param_shardings: Any = None
+  learner: Learner, state: TrainState, batch: Batch, param_shardings: Any = None, opt_shardings: Any = None
 ) -> tuple[TrainState, Metrics]:
   """One update. Metrics are float32 scalars over the global batch:
 
@@ -52,7 +52,10 @@ def train_step(
     state: before it.
     batch: global.
     param_shardings: of the parameters, if anything is sharded.
+    opt_shardings: where the optimiser state is needed, if it waits elsewhere.
   """
+  if opt_shardings is not None:
+    state = state.replace(opt_state=jax.device_put(state.opt_state, opt_shardings))
   grads, objective, sums = learner.gradients(state.params, batch, state.dropout_key())
   if param_shardings is not None:
     # ZeRO 3 by statement, not by what the compiler finds: a gradient is in parts before anything reads it, so that the
@@ -113,6 +116,8 @@ class Trainer:
     mesh: Mesh,
     batch_spec: Mapping[str, jax.ShapeDtypeStruct],
     rules: Rules = STANDARD_RULES,
+    *,
+    offload_optimizer: bool = False,
   ):
     """Places the state; compiles nothing yet.
 
@@ -121,21 +126,29 @@ class Trainer:
       mesh: where.
       batch_spec: global shapes of the training batch.
       rules: logical axis -> mesh axes.
+      offload_optimizer: whether the optimiser state stays in the host's memory between steps.
 
     Raises:
-      UsageError: where the mesh does not divide batch, microbatches, parameters or activations; says what fits.
+      UsageError: where the mesh does not divide batch, microbatches, parameters or activations, and says what fits;
+        or where the devices cannot offload.
     """
     self.learner, self.mesh, self.rules, self.batch_spec = learner, mesh, tuple(rules), dict(batch_spec)
     self.global_batch = next(iter(self.batch_spec.values())).shape[0]
     self.batch_sharding = sharding.batch_sharding(mesh, self.rules)
     self._initial_state = functools.partial(init_state, learner, self.batch_spec)
     self.abstract_state = self._place_state()
+    opt_shardings = None
+    if offload_optimizer:
+      offload.check(mesh)
+      opt_state = self.abstract_state.opt_state
+      opt_shardings = jax.tree.map(lambda leaf: leaf.sharding, opt_state)
+      self.abstract_state = self.abstract_state.replace(opt_state=offload.to_host(opt_state))
     self.state_shardings = jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
     self.param_shardings = self.state_shardings.params
     everywhere = sharding.replicated(mesh)
     self._init = jax.jit(lambda seed: nn.meta.unbox(self._initial_state(seed)), out_shardings=self.state_shardings)
     self._train_step = jax.jit(
-      functools.partial(train_step, learner, param_shardings=self.param_shardings),
+      functools.partial(train_step, learner, param_shardings=self.param_shardings, opt_shardings=opt_shardings),
       in_shardings=(self.state_shardings, self.batch_sharding),
       out_shardings=(self.state_shardings, everywhere),
       donate_argnums=0,

@@ -1,6 +1,7 @@
 """Properties of the shared blocks, in every flavour that a model family uses."""
 
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +75,7 @@ def test_scanned_equals_unrolled(flavour):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), unstack(grads), other_grads)
 
 
-@pytest.mark.parametrize(('scan', 'remat'), [*itertools.product((True, False), ('minimal', 'full'))])
+@pytest.mark.parametrize(('scan', 'remat'), [*itertools.product((True, False), ('minimal', 'full', 'offload'))])
 def test_remat_changes_nothing(scan, remat):
   flavour, x, context = {**FLAVOURS[1], 'dropout_rate': 0.3}, inputs(), Context(mask=Mask(causal=True))
   plain, rematted = make(flavour, scan=scan), make(flavour, scan=scan, remat=remat)
@@ -91,6 +92,21 @@ def test_remat_changes_nothing(scan, remat):
   assert 'checkpoint' in primitives(rematted) or 'remat' in primitives(rematted)
   got, expected = (jax.jit(jax.value_and_grad(loss), static_argnums=1)(params, stack) for stack in (rematted, plain))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-5), got, expected)
+
+
+def test_remat_multiplies_again_what_it_did_not_keep():
+  x, context = inputs(), Context(mask=Mask(causal=True))
+
+  def products(remat):
+    stack = make(FLAVOURS[1], scan=True, remat=remat)
+    params = init(stack, x, context)
+    step = jax.jit(jax.grad(lambda params: jnp.sum(stack.apply({'params': params}, x, context)[0])))
+    return len(re.findall(r' dot\(', step.lower(params).compile().as_text()))
+
+  plain, minimal, full, offload = (products(remat) for remat in ('none', 'minimal', 'full', 'offload'))
+  assert minimal == offload
+  # Those of attention alone; those of the projections too.
+  assert plain < minimal < full
 
 
 @pytest.mark.parametrize('scan', [True, False])
