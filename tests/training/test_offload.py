@@ -40,6 +40,7 @@ def test_an_offloaded_optimiser_trains_the_same(tiny_lm, packed_batch, spec_of, 
 
 def test_a_device_without_such_memory_is_refused(monkeypatch):
   monkeypatch.setattr(offload, 'HOST', 'moon')
-  with pytest.raises(UsageError, match=r'a cpu device has memory of kind device, .*: expected moon among them') as error:
+  expected = r'a cpu device has memory of kind device, .*: expected moon among them'
+  with pytest.raises(UsageError, match=expected) as error:
     offload.check(make_mesh(MeshShape()))
   assert '\n' not in str(error.value)
