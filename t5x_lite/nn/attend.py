@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from t5x_lite.core.errors import UsageError, unknown
+from t5x_lite.core.products import for_rows
 from t5x_lite.nn import local_attention, pallas_attention, splash, weight_dropout
 from t5x_lite.nn.attention_inputs import Inputs, Kernel, Places, Settings, over_mesh
 from t5x_lite.nn.blockwise import blockwise_attention
@@ -171,6 +172,8 @@ def attend(
   bias = relations.bias
   if isinstance(bias, RelativeBias):
     bias = bias.materialise(queries, keys, relations.offset)
+    if not cached and name == XLA:
+      bias = for_rows(bias, query.shape[0])
   if name == 'cudnn':
     return _cudnn(query, key, value, bias, mask, style.scale)
   return dot_product_attention(

@@ -129,13 +129,27 @@ class RelativeBias:
 
   def materialise(self, queries: int, keys: int, offset: jax.Array | int = 0) -> jax.Array:
     """The bias as `[1, N, T, S]`, for T queries of which the first stands at row index `offset`, and S keys from 0."""
-    places = jnp.arange(queries, dtype=jnp.int32) + jnp.asarray(offset, jnp.int32)
-    bias = self.of(jnp.arange(keys, dtype=jnp.int32)[None, :] - places[:, None])[None]
+    bias = _by_place(self.by_distance(queries, keys, offset), keys)[None]
     return nn.with_logical_constraint(bias, (None, axes.ACT_HEADS, axes.ACT_LENGTH, axes.ACT_KEY_LENGTH))
 
   def by_distance(self, queries: int, keys: int, offset: jax.Array | int = 0) -> jax.Array:
     """All that the bias consists of, `[N, T + S - 1]`: entry x belongs to distance x - (T - 1) - offset."""
     return self.of(jnp.arange(1 - queries, keys, dtype=jnp.int32) - jnp.asarray(offset, jnp.int32))
+
+
+def _by_place(by_distance: jax.Array, keys: int) -> jax.Array:
+  """`[N, T, S]` of the `[N, T + S - 1]` that it consists of: row t is the S entries from T - 1 - t on.
+
+  The rows of the whole vector, one after the other in memory, and cut again into rows that are one shorter, each begin
+  one entry earlier. So neither this nor its transpose, a sum along diagonals, touches more than twice its size.
+  """
+  heads, width = by_distance.shape
+  queries = width - keys + 1
+  if queries == 1:
+    return by_distance[:, None]
+  rows = jnp.broadcast_to(by_distance[:, None], (heads, queries, width)).reshape(heads, queries * width)
+  rows = rows[:, queries - 1 :][:, : queries * (width - 1)]
+  return rows.reshape(heads, queries, width - 1)[:, :, :keys]
 
 
 class RelativePositionBias(nn.Module):

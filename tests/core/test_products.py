@@ -108,3 +108,14 @@ def test_rows_on_many_devices_are_not_gathered(dtype):
   text = step.lower(x, kernel).compile().as_text()
   assert 'all-gather' not in text
   assert 'all-reduce' in text
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_what_all_rows_share_gets_the_sum_of_their_gradients(dtype):
+  rng = np.random.default_rng(0)
+  x, dy = jnp.asarray(rng.standard_normal((1, 3, 5)), dtype), jnp.asarray(rng.standard_normal((4, 3, 5)), jnp.float32)
+  y, pull = jax.vjp(lambda x: products.for_rows(x, 4), x)
+  np.testing.assert_array_equal(y, np.broadcast_to(x.astype(jnp.float32), (4, 3, 5)))
+  (dx,) = pull(dy)
+  assert dx.dtype == dtype
+  np.testing.assert_allclose(dx.astype(jnp.float32), np.sum(dy, 0, keepdims=True), rtol=2**-8, atol=1e-6)

@@ -54,3 +54,24 @@ def test_learned_positions_look_up_their_row():
   out, params = module.init_with_output(jax.random.key(0), jnp.array([[0, 5, 5]], jnp.int32))
   table = np.asarray(params['params']['table']['embedding'].unbox())
   np.testing.assert_array_equal(out[0], table[[0, 5, 5]])
+
+
+@pytest.mark.parametrize(
+  ('queries', 'keys', 'offset'), [(5, 5, 0), (4, 9, 0), (9, 4, 0), (1, 7, 3), (2, 6, 4), (3, 1, 0)]
+)
+def test_the_bias_of_a_place_is_that_of_its_distance(queries, keys, offset):
+  table = jnp.asarray(np.random.default_rng(0).standard_normal((2, 32)), jnp.float32)
+  weights = jnp.asarray(np.random.default_rng(1).standard_normal((1, 2, queries, keys)), jnp.float32)
+  distances = np.arange(keys)[None] - np.arange(queries)[:, None] - offset
+
+  def by_place(table):
+    bias = RelativeBias(table, bidirectional=True).materialise(queries, keys, offset)
+    return jnp.sum(bias * weights), bias
+
+  def by_distance(table):
+    bias = RelativeBias(table, bidirectional=True).of(jnp.asarray(distances, jnp.int32))[None]
+    return jnp.sum(bias * weights), bias
+
+  (found, expected) = (jax.value_and_grad(f, has_aux=True)(table) for f in (by_place, by_distance))
+  np.testing.assert_array_equal(found[0][1], expected[0][1])
+  np.testing.assert_allclose(found[1], expected[1], rtol=1e-5, atol=1e-6)
