@@ -3,8 +3,15 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from t5x_lite.nn.positions import LearnedPositions, RelativePositionBias, relative_position_bucket, sinusoidal_positions
+from t5x_lite.nn.positions import (
+  LearnedPositions,
+  RelativeBias,
+  RelativePositionBias,
+  relative_position_bucket,
+  sinusoidal_positions,
+)
 
 
 def test_buckets_of_the_decoder():
