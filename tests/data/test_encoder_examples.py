@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from t5x_lite.core import errors
-from t5x_lite.data import documents, task
+from t5x_lite.data import documents, streams, task
 from t5x_lite.data.encoder import frames as encoder_frames
 from t5x_lite.data.encoder import spans as encoder_spans
 from t5x_lite.data.encoder import stream as encoder_stream
@@ -313,7 +313,7 @@ def test_a_stream_goes_through_all_parts_of_all_records_from_anywhere():
 
   def rest(stream):
     found = []
-    while (example := stream.next()) is not None:
+    while not isinstance(example := stream.next(), streams.TheEnd):
       found.append((example.features['inputs'].tolist(), example.dropped, stream.cursor))
     return found
 
