@@ -38,8 +38,8 @@ def _alone(family, config, steps):
 
 def reference(family, arrangement, steps=STEPS):
   """The losses on one device, of what `arrangement` computes."""
-  # Scanned or not, computed again or not: that is part of the arrangement.
-  config = {k: v for k, v in arrangement.config.items() if k not in ('scan_layers', 'remat_policy')}
+  # Scanned or not, computed again or not, attention in blocks or not: that is part of the arrangement.
+  config = {k: v for k, v in arrangement.config.items() if k not in ('scan_layers', 'remat_policy', 'attention')}
   return _alone(family, tuple(config.items()), steps)
 
 
