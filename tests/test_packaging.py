@@ -31,7 +31,7 @@ def test_packages_have_a_docstring_and_import_nothing():
   for path in (ROOT / 't5x_lite').rglob('__init__.py'):
     module = ast.parse(path.read_text())
     assert ast.get_docstring(module), path
-    if path.parent.name not in ('t5x_lite', 'tasks'):  # tasks sets how the catalogue is loaded, for whoever names a task
+    if path.parent.name not in ('t5x_lite', 'tasks'):  # tasks says how its catalogue is loaded
       assert len(module.body) == 1, path
 
 

@@ -1,4 +1,4 @@
-"""What TPUs would need, by their compiler, with no TPU here: temporaries and compile time beside T5X, and xxl from 8 to 512.
+"""What TPUs would need, by their compiler and with no TPU: memory and compile time beside T5X, and xxl on 8 to 512.
 
     pip install '.[tpu]'
     python experiments/benchmarks/tpu.py peer --t5x=T5X_CHECKOUT [--rounds=1]
@@ -10,7 +10,7 @@ nothing computed again, and scanned with all of a layer computed again. Ratios a
 one half.
 
 `devices`: memory of a device for T5 1.1 xxl (11B), fully sharded, from 8 devices of v5p to 512, with 8 rows a device.
-The ratio is of parameters and optimiser, times devices, to what 8 devices hold: 1 is exactly 1 / devices.
+The ratio is of the state (parameters and optimiser), times devices, to what 8 devices hold: 1 is exactly 1 / devices.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ GIB = 1 << 30
 
 def last_json(command: list[str]) -> dict[str, Any]:
   """The JSON that a command prints in its last line."""
-  done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
+  done = subprocess.run(command, capture_output=True, text=True, check=False)
   if done.returncode:
     sys.exit(f'{" ".join(command)} failed:\n{done.stderr}')
   return json.loads(done.stdout.strip().splitlines()[-1])
@@ -79,9 +79,7 @@ def peer(checkout: str, rounds: int) -> None:
 
 def devices() -> None:
   """The curve of xxl."""
-  print(
-    '| topology | devices | parameters and optimiser, GiB | x devices / 8 | all, GiB | fits |\n|---|---|---|---|---|---|'
-  )
+  print('| topology | devices | state, GiB | x devices / 8 | all, GiB | fits |\n|---|---|---|---|---|---|')
   first = None
   for topology, count in CURVE.items():
     settings = [f'BATCH_SIZE={8 * count}', 'ACTIVATION_DTYPE=bfloat16', 'REMAT_POLICY=full', 'Learner.vocab_chunk=4096']
