@@ -34,7 +34,9 @@ class DatasetConfig:
     shuffle: whether every epoch is read in a new random order.
     seed: of the order, the mixing and the objective; at least 0.
     pack: whether short examples share rows: True or 'first_fit' never splits an example, 'split' cuts examples where a
-      row is full, see `packing`.
+      row is full, see `packing`; 'fill' makes the last example of a row of as much text as fits, see `filling`.
+    text_length: tokens of text that an example of an unsupervised task has, at most. None: as many as the objective is
+      sure to fit into the feature lengths; more is possible only where `pack` is 'fill' and documents are joined.
     pack_across_tasks: whether examples of different tasks may share a row.
     repeat: True never ends. False is one pass over every task of the mixture, one task after the other.
     num_virtual_shards: V, a divisor of the batch size. None: the largest up to 64 that gives a shard 8 rows of a batch,
@@ -52,6 +54,7 @@ class DatasetConfig:
   shuffle: bool = True
   seed: int = 0
   pack: bool | str = True
+  text_length: int | None = None
   pack_across_tasks: bool = True
   repeat: bool = True
   num_virtual_shards: int | None = None
@@ -155,6 +158,8 @@ def check_values(config: DatasetConfig) -> None:
   _check_int(f'{what}: batch_size', config.batch_size, 1)
   _check_int(f'{what}: seed', config.seed, 0)
   _check_int(f'{what}: prefetch', config.prefetch, 0)
+  if config.text_length is not None:
+    _check_int(f'{what}: text_length', config.text_length, 1)
   if config.num_virtual_shards is not None:
     _check_int(f'{what}: num_virtual_shards', config.num_virtual_shards, 1)
     if config.batch_size % config.num_virtual_shards:
@@ -250,10 +255,27 @@ def _raw_length(config: DatasetConfig, members: tuple[Task, ...]) -> int:
   if not unsupervised:
     return 0
   assert config.objective is not None  # `_check_objective` has seen to it
-  raw_length = config.objective.raw_length(config.task_feature_lengths)
+  raw_length = _text_length(config, unsupervised)
   for member in unsupervised:
     _check_stride(member, raw_length)
   return raw_length
+
+
+def _text_length(config: DatasetConfig, unsupervised: list[Task]) -> int:
+  """Tokens of text that an example has, at most. Raises UsageError where they may not fit and cannot be cut."""
+  assert config.objective is not None
+  length = config.text_length
+  whole = next((member.name for member in unsupervised if member.documents != task.JOINED), None)
+  if length is not None and config.pack == packing.FILL and whole is None and not hasattr(config.objective, 'pair'):
+    return length
+  longest = config.objective.raw_length(config.task_feature_lengths)
+  if length is None or length <= longest:
+    return longest if length is None else length
+  why = f'whose documents {whole!r} does not join' if config.pack == packing.FILL else f"and pack={config.pack!r}"
+  raise errors.UsageError(
+    f'data set {config.name!r}: got text_length {length} with task_feature_lengths {dict(config.task_feature_lengths)} '
+    f'{why}: expected at most {longest}, or pack={packing.FILL!r} and joined documents'
+  )
 
 
 def _check_objective(config: DatasetConfig, members: tuple[Task, ...]) -> None:
@@ -313,6 +335,7 @@ def _fingerprint(
     'seed': config.seed,
     'shuffle': config.shuffle,
     'pack': packing.FIRST_FIT if config.pack is True else config.pack,
+    'text_length': config.text_length,
     'pack_across_tasks': config.pack_across_tasks,
     'repeat': config.repeat,
   }

@@ -6,6 +6,8 @@ has, the fullest open row is finished to make place for a new one. Examples are 
 Concatenate and split: examples stand end to end, and where a row is full the example goes on in the next one, as a
 segment of its own. Nothing is padding (Raffel et al. 2020; Brown et al. 2020). For models with one side only.
 
+Fill: the last example of a row is made of as much text as there is room for, see `filling`.
+
 Grain has first-fit packing too, but it finishes all its open rows together as soon as one example fits nowhere: with 4
 open rows it leaves 2 to 7 points more padding than this, and 12 where full examples are mixed with short ones. It also
 resumes by replaying its input; this one is resumed from the addresses of the few examples in its open rows.
@@ -14,15 +16,15 @@ resumes by replaying its input; this one is resumed from the addresses of the fe
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from t5x_lite.core.batch import INPUT_TOKENS, POSITIONS, SEGMENT_IDS, key
 from t5x_lite.data import features
 
-FIRST_FIT, SPLIT = MODES = ('first_fit', 'split')
+FIRST_FIT, SPLIT, FILL = MODES = ('first_fit', 'split', 'fill')
 
 
 @dataclasses.dataclass(slots=True)
@@ -35,6 +37,10 @@ class Entry:
     group: entries of different groups never share a row.
     start: where in the whole example this part begins, in tokens.
     is_last: whether the example ends with this part.
+    stream: which stream of examples it comes from.
+    number: of the example in that stream.
+    text: how many tokens of text it is made of, where it can be made of fewer; else 0.
+    shorten: what `cut` does; None where examples are always whole.
   """
 
   example: features.ModelExample
@@ -42,10 +48,26 @@ class Entry:
   group: int = 0
   start: int = 0
   is_last: bool = True
+  stream: int = 0
+  number: int = 0
+  text: int = 0
+  shorten: Callable[[Entry, Mapping[str, int], int], Entry | None] | None = None
 
   def length(self, side: str) -> int:
     """Number of tokens on one side."""
     return len(self.example[key(side, INPUT_TOKENS)])
+
+  def cut(self, rooms: Mapping[str, int], least: int) -> Entry | None:
+    """The example made of less text, of which the rest is left to the examples that follow.
+
+    Args:
+      rooms: tokens that there is room for, by side.
+      least: tokens of text.
+
+    Returns:
+      The example of about as much text as fits; None, with nothing changed, if that is less than the least.
+    """
+    return None if self.shorten is None else self.shorten(self, rooms, least)
 
   def part(self, side: str, start: int, stop: int) -> Entry:
     """Tokens `start` to `stop` of the only side; positions count from 0 again."""
@@ -85,9 +107,11 @@ class Packer(Protocol):
 
   Attributes:
     open: rows that may get more.
+    cuts: whether it may ask for an example made of less text (`Entry.cut`).
   """
 
   open: list[Row]
+  cuts: ClassVar[bool]
 
   def add(self, entry: Entry) -> Row | None:
     """Takes an example, which must fit into an empty row; returns the row that this finishes, if any."""
@@ -103,6 +127,8 @@ class FirstFitPacker:
     side_lengths: length of a row, by side.
     open_rows: how many rows of a group are kept open; 0 gives every example a row of its own.
   """
+
+  cuts: ClassVar[bool] = False
 
   def __init__(self, side_lengths: Mapping[str, int], open_rows: int):
     self._lengths = dict(side_lengths)
@@ -145,6 +171,8 @@ class SplitPacker:
   Args:
     side_lengths: length of a row, of the one side that there is.
   """
+
+  cuts: ClassVar[bool] = False
 
   def __init__(self, side_lengths: Mapping[str, int]):
     ((self._side, self._length),) = side_lengths.items()

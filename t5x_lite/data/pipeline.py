@@ -19,6 +19,7 @@ from t5x_lite.data import (
   dataset_config,
   documents,
   features,
+  filling,
   packing,
   prefetch,
   randomness,
@@ -218,6 +219,8 @@ def _virtual_shard(data: OpenedDataset, shard: int) -> virtual_shards.VirtualSha
   packer: packing.Packer
   if config.pack == packing.SPLIT:
     packer = packing.SplitPacker(data.side_lengths)
+  elif config.pack == packing.FILL:
+    packer = filling.FillingPacker(data.side_lengths)
   else:
     packer = packing.FirstFitPacker(data.side_lengths, _OPEN_ROWS if config.pack else 0)
   return virtual_shards.VirtualShard(
@@ -266,6 +269,6 @@ def example_stream(data: OpenedDataset, shard: int, part_index: int) -> streams.
   reader = documents.DocumentReader(name, records, index_of, tokenise)
   made_by = (objective, data.raw_length, tokenizer, generator)
   if part.task.documents == task.JOINED:
-    return streams.TextStream(reader, *made_by)
+    return streams.TextStream(reader, *made_by, ahead=config.pack != packing.FILL)
   stride = part.task.stride if part.task.documents == task.SPLIT_DOCUMENTS else None
   return streams.DocumentStream(reader, *made_by, stride)

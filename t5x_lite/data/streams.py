@@ -76,11 +76,13 @@ class TaskExample(NamedTuple):
     features: arrays by name, int32.
     truncated: whether it lost tokens to the feature lengths.
     dropped: how many records or examples were left out since the one before it.
+    text: how many tokens of text it is made of, where it could be made of fewer; else 0.
   """
 
   features: dict[str, np.ndarray]
   truncated: bool = False
   dropped: int = 0
+  text: int = 0
 
 
 class TheEnd(NamedTuple):
@@ -103,7 +105,7 @@ class ExampleStream(Protocol):
 
 
 class TextStream:
-  """An unsupervised task: its documents end to end, cut into chunks of the objective's raw length.
+  """An unsupervised task: its documents end to end, cut into chunks of one length, or of lengths that are asked for.
 
   What remains of a document begins the next chunk, and only the last chunk of a finite stream is short. Where the
   objective wants a separator after every document, `documents.tokenise_text` has made it part of them. T5 has none. It
@@ -115,6 +117,7 @@ class TextStream:
     raw_length: of a chunk, in tokens.
     tokenizer: for the objective.
     generator: the random generator of the n-th example, by n.
+    ahead: whether several examples are made at a time where the objective can: not if most are asked for by length.
   """
 
   def __init__(
@@ -124,13 +127,15 @@ class TextStream:
     raw_length: int,
     tokenizer: tokenizers.Tokenizer,
     generator: Generator,
+    *,
+    ahead: bool = True,
   ):
     self._reader = reader
     self._objective = objective
     self._raw_length = raw_length
     self._tokenizer = tokenizer
     self._generator = generator
-    self._makes_many = getattr(objective, 'makes_many', False)
+    self._makes_many = ahead and getattr(objective, 'makes_many', False)
     self._ready: collections.deque[tuple[Cursor, Cursor, TaskExample | TheEnd]] = collections.deque()
     self.cursor = Cursor()
 
@@ -141,24 +146,33 @@ class TextStream:
     _, self.cursor, example = self._ready.popleft()
     return example
 
+  def next_of(self, length: int) -> TaskExample | TheEnd:
+    """The example of the next `length` tokens (at least 1), with the random numbers that `next` would use."""
+    chunk = self._chunk(self.cursor, length)
+    self.cursor = chunk.after
+    if not len(chunk.tokens):
+      return TheEnd(chunk.dropped)
+    made = self._objective(chunk.tokens, self._generator(chunk.before.example), self._tokenizer)
+    return TaskExample(made, dropped=chunk.dropped, text=len(chunk.tokens))
+
   def _make(self) -> list[tuple[Cursor, Cursor, TaskExample | TheEnd]]:
     """The next example, and where many cost less than one after the other, those whose text is there already.
 
     Returns:
       For each example the cursor before it and behind it.
     """
-    chunk = self._chunk(self.cursor)
+    chunk = self._chunk(self.cursor, self._raw_length)
     if not len(chunk.tokens):
       return [(chunk.before, chunk.after, TheEnd(chunk.dropped))]
     chunks, there = [chunk], self._reader.read_up_to
     if self._makes_many:
       while chunk.after.document < there and len(chunks) < _MAX_BATCH:
-        chunk = self._chunk(chunk.after)
+        chunk = self._chunk(chunk.after, self._raw_length)
         if not len(chunk.tokens):
           break
         chunks.append(chunk)
     return [
-      (chunk.before, chunk.after, TaskExample(features, dropped=chunk.dropped))
+      (chunk.before, chunk.after, TaskExample(features, dropped=chunk.dropped, text=len(chunk.tokens)))
       for chunk, features in zip(chunks, self._examples(chunks), strict=True)
     ]
 
@@ -173,11 +187,11 @@ class TextStream:
     rest = chunks[len(made) :]
     return made + [self._objective(own.tokens, self._generator(own.before.example), self._tokenizer) for own in rest]
 
-  def _chunk(self, cursor: Cursor) -> _Chunk:
-    """The text from a place on, as long as an example takes; shorter at the end, and nothing behind it."""
+  def _chunk(self, cursor: Cursor, length: int) -> _Chunk:
+    """The text from a place on, `length` tokens; fewer at the end, and none behind it."""
     document, offset, example = cursor
     pieces: list[np.ndarray] = []
-    missing, dropped = self._raw_length, 0
+    missing, dropped = length, 0
     while missing:
       document, tokens, left_out = self._reader.next_filled(document)
       dropped += left_out

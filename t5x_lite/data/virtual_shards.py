@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from t5x_lite.data import features, mixtures, packing, randomness, streams
+from t5x_lite.data import features, filling, mixtures, packing, randomness, streams
 
 _DRAWS_PER_BLOCK = 512
 
@@ -127,6 +128,7 @@ class _Address(NamedTuple):
   cursor: streams.Cursor
   truncated: bool
   dropped: int
+  length: int | None = None  # of the text that was asked for
 
 
 class VirtualShard:
@@ -238,12 +240,15 @@ class VirtualShard:
   def _place(self, entry: packing.Entry) -> list[int]:
     """What an entry of an open row can be made from again."""
     part = [] if entry.start == 0 and entry.is_last else [entry.start, entry.start + self._size(entry)]
-    return [entry.address.part, *entry.address.cursor, *part]
+    length = [] if entry.address.length is None else [entry.address.length]
+    return [entry.address.part, *entry.address.cursor, *length, *part]
 
   def _entry_at(self, place: Sequence[int]) -> packing.Entry:
     part, *rest = place
     cursor, bounds = streams.Cursor(*rest[:3]), rest[3:]
     self._parts[part].cursor = cursor
+    if len(bounds) == 1:
+      return self._cut_entry(part, cursor, bounds[0])
     entry = self._take(part)
     assert entry is not None, f'no example at {cursor} of part {part}'
     return entry.part(self._sides[0], *bounds) if bounds else entry
@@ -254,9 +259,51 @@ class VirtualShard:
     if isinstance(example, streams.TheEnd):
       self.sums.dropped[part] += example.dropped
       return None
-    address = _Address(part, cursor, example.truncated, example.dropped)
-    entry = packing.Entry(self._converter(example.features), address, group=0 if self._across else part)
+    entry = self._entry(example, _Address(part, cursor, example.truncated, example.dropped))
+    if self._packer.cuts and example.text:
+      entry.text, entry.shorten = example.text, functools.partial(self._cut, self._parts[part].cursor)
     self._drawn[part] += self._size(entry)
+    return entry
+
+  def _entry(self, example: streams.TaskExample, address: _Address) -> packing.Entry:
+    part, number = address.part, address.cursor.example
+    group = 0 if self._across else part
+    return packing.Entry(self._converter(example.features), address, group=group, stream=part, number=number)
+
+  def _cut_entry(self, part: int, cursor: streams.Cursor, length: int) -> packing.Entry:
+    """The example of the `length` tokens at a place of joined documents, behind which the stream is then."""
+    stream = self._parts[part]
+    assert isinstance(stream, streams.TextStream), part
+    stream.cursor = cursor
+    example = stream.next_of(length)
+    assert isinstance(example, streams.TaskExample), f'no text at {cursor} of part {part}'
+    return self._entry(example, _Address(part, cursor, example.truncated, example.dropped, length))
+
+  def _cut(
+    self, after: streams.Cursor, whole: packing.Entry, rooms: Mapping[str, int], least: int
+  ) -> packing.Entry | None:
+    """See `packing.Entry.cut`. The stream goes on behind the text of what is returned.
+
+    Args:
+      after: the place behind the whole example.
+      whole: the example, which was taken last.
+      rooms: tokens, by side.
+      least: tokens of text.
+    """
+    part, cursor = whole.address.part, whole.address.cursor
+    found: dict[int, streams.Cursor] = {}
+
+    def make(length: int) -> packing.Entry:
+      entry = self._cut_entry(part, cursor, length)
+      found[length] = self._parts[part].cursor
+      return entry
+
+    entry = filling.longest(whole, rooms, least, make)
+    if entry is None:
+      self._parts[part].cursor = after
+      return None
+    self._parts[part].cursor = found[entry.address.length]
+    self._drawn[part] += self._size(entry) - self._size(whole)
     return entry
 
   def _size(self, entry: packing.Entry) -> int:
