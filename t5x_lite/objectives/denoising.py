@@ -27,7 +27,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from t5x_lite.core import errors
-from t5x_lite.objectives import corruptions, spans
+from t5x_lite.objectives import corruptions, sizes, spans
 from t5x_lite.objectives.protocols import Hiding
 from t5x_lite.objectives.span_corruption import SpanCorruption
 
@@ -71,11 +71,19 @@ class Denoising:
   def raw_length(self, feature_lengths: Mapping[str, int]) -> int:
     """The largest number of raw tokens whose inputs fit whatever is noise: with iid noise one less than the inputs.
 
-    Raises `UsageError` where the targets of so many tokens may not fit.
+    With a length for `targets` alone inputs and targets share it. Raises `UsageError` where the targets of so many
+    tokens may not fit.
     """
     got = dict(feature_lengths)
-    if set(got) != {'inputs', 'targets'} or got['inputs'] < 2:
-      raise errors.UsageError(f'denoising: got task_feature_lengths {got}, expected inputs of at least 2, and targets')
+    if set(got) == sizes.IN_ONE_ROW:
+      raw = sizes.longest_text(self.lengths_in_one_row, got)
+      if raw:
+        return raw
+    if not sizes.are_known(got) or got.get('inputs', 0) < 2:
+      raise errors.UsageError(
+        f'denoising: got task_feature_lengths {got}, expected inputs of at least 2, and targets; or, of a decoder-only '
+        f'model, targets of at least {sum(self.lengths_in_one_row(1))}'
+      )
     raw = 1
     while self.example_lengths(raw + 1)[0] <= got['inputs']:
       raw += 1
@@ -97,6 +105,13 @@ class Denoising:
       noise = self.noise(raw_length, np.random.default_rng(0))  # the lengths are the same, whatever is drawn
       return _length(self.inputs, noise) + 1, _length(self.targets, ~noise) + 1
     return raw_length + 1, self._longest_iid_targets(raw_length) + 1
+
+  def lengths_in_one_row(self, raw_length: int) -> tuple[int, int]:
+    """As `example_lengths`, but not longer together than they can be: what one side drops the other may have."""
+    inputs, targets = self.example_lengths(raw_length)
+    if (self.inputs, self.targets) == ('drop_noise_tokens', 'drop_nonnoise_tokens'):
+      inputs = raw_length + 2 - targets
+    return inputs, targets
 
   def _longest_iid_targets(self, length: int) -> int:
     """Three standard deviations above the mean length, EOS not included; no more than the text."""

@@ -68,6 +68,11 @@ class PrefixLM:
     """The longest inputs and the longest targets that `raw_length` (at least 2) tokens become, EOS included."""
     return raw_length, raw_length - self._shortest_prefix(raw_length) + 1
 
+  def lengths_in_one_row(self, raw_length: int) -> tuple[int, int]:
+    """As `example_lengths`, but not longer together than they can be."""
+    targets = self.example_lengths(raw_length)[1]
+    return raw_length + 2 - targets, targets
+
   def _shortest_prefix(self, length: int) -> int:
     """The least number of inputs of `length` (at least 2) tokens."""
     longest = length - 1

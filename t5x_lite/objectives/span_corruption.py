@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from t5x_lite.core import errors
-from t5x_lite.objectives import spans
+from t5x_lite.objectives import sizes, spans
 from t5x_lite.objectives.protocols import Sentinels
 
 _TEXT, _ADDED, _NOISE = range(3)
@@ -50,11 +50,15 @@ class SpanCorruption:
   def raw_length(self, feature_lengths: Mapping[str, int]) -> int:
     """The number of raw tokens that fills `feature_lengths['inputs']`: 568 for 512.
 
-    Raises `UsageError` where the targets of so many tokens do not fit into `feature_lengths['targets']`.
+    With a length for `targets` alone inputs and targets share it. Raises `UsageError` where the targets of so many
+    tokens do not fit.
     """
-    if 'inputs' not in feature_lengths:
-      got = dict(feature_lengths)
-      raise errors.UsageError(f'span corruption: got task_feature_lengths {got}, expected inputs and targets')
+    if set(feature_lengths) == sizes.IN_ONE_ROW:
+      raw = sizes.longest_text(self.example_lengths, feature_lengths, shortest=2)
+      if raw < 2:
+        got = dict(feature_lengths)
+        raise errors.UsageError(f'span corruption: got task_feature_lengths {got}, expected targets of at least 6')
+      return raw
     raw, targets = self.fitted_lengths(feature_lengths['inputs'])
     if targets > feature_lengths['targets']:
       raise errors.UsageError(

@@ -21,7 +21,7 @@ from typing import ClassVar
 import numpy as np
 
 from t5x_lite.core import errors
-from t5x_lite.objectives import spans
+from t5x_lite.objectives import sizes, spans
 from t5x_lite.objectives.protocols import Hiding
 
 
@@ -48,13 +48,22 @@ class TextInfilling:
       raise errors.UsageError(f'text infilling: got poisson_lambda {self.poisson_lambda!r}, expected more than 0')
 
   def raw_length(self, feature_lengths: Mapping[str, int]) -> int:
-    """One less than the inputs: they may be as long as the text, and both end with EOS."""
+    """One less than the inputs: they may be as long as the text, and both end with EOS.
+
+    With a length for `targets` alone inputs and targets share it, half and half.
+    """
     got = dict(feature_lengths)
-    if set(got) != {'inputs', 'targets'} or not 2 <= got['inputs'] <= got['targets']:
+    raw = sizes.longest_text(self.example_lengths, got) if sizes.are_known(got) else 0
+    if not raw or got.get('inputs', 0) > got['targets']:
       raise errors.UsageError(
-        f'text infilling: got task_feature_lengths {got}, expected inputs of at least 2, and targets no shorter'
+        f'text infilling: got task_feature_lengths {got}, expected inputs of at least 2, and targets no shorter; or, '
+        'of a decoder-only model, targets of at least 4'
       )
-    return got['inputs'] - 1
+    return raw
+
+  def example_lengths(self, raw_length: int) -> tuple[int, int]:
+    """The longest inputs and the longest targets that `raw_length` tokens become, EOS included."""
+    return raw_length + 1, raw_length + 1
 
   def separator(self, tokenizer: Hiding) -> int | None:
     """None: as in T5, nothing stands between documents."""

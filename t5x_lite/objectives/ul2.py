@@ -26,6 +26,7 @@ from typing import ClassVar
 import numpy as np
 
 from t5x_lite.core import errors
+from t5x_lite.objectives import sizes
 from t5x_lite.objectives.prefix_lm import PrefixLM
 from t5x_lite.objectives.protocols import Encoder
 from t5x_lite.objectives.span_corruption import SpanCorruption
@@ -79,13 +80,14 @@ class UL2:
     return np.cumsum([rate for _, _, _, rate in self.denoisers])
 
   def raw_length(self, feature_lengths: Mapping[str, int]) -> int:
-    """The largest number of raw tokens that, with all that are smaller, fits whichever denoiser is drawn."""
+    """The largest number of raw tokens that, with all that are smaller, fits whichever denoiser is drawn.
+
+    With a length for `targets` alone inputs and targets share it.
+    """
     got = dict(feature_lengths)
-    if set(got) != {'inputs', 'targets'}:
-      raise errors.UsageError(f'UL2: got task_feature_lengths {got}, expected inputs and targets')
-    raw = 1
-    while self._fits(raw + 1, got['inputs'] - self.mode_length, got['targets']):
-      raw += 1
+    if not sizes.are_known(got):
+      raise errors.UsageError(f'UL2: got task_feature_lengths {got}, expected inputs and targets, or targets alone')
+    raw = min(sizes.longest_text(self._sizes(own, got), got, shortest=2) for own in self.objectives)
     if raw < 2:
       raise errors.UsageError(
         f'UL2: got task_feature_lengths {got}, expected inputs and targets that hold 2 tokens of text, what the '
@@ -93,9 +95,16 @@ class UL2:
       )
     return raw
 
-  def _fits(self, raw_length: int, inputs_length: int, targets_length: int) -> bool:
-    lengths = [objective.example_lengths(raw_length) for objective in self.objectives]
-    return all(inputs <= inputs_length and targets <= targets_length for inputs, targets in lengths)
+  def _sizes(self, objective: SpanCorruption | PrefixLM, feature_lengths: Mapping[str, int]) -> sizes.Sizes:
+    """The longest inputs, room for the mode included, and the longest targets of a denoiser, by tokens of text."""
+    is_split = isinstance(objective, PrefixLM) and set(feature_lengths) == sizes.IN_ONE_ROW
+    of = objective.lengths_in_one_row if is_split else objective.example_lengths
+
+    def with_mode(raw_length: int) -> tuple[int, int]:
+      inputs, targets = of(raw_length)
+      return inputs + self.mode_length, targets
+
+    return with_mode
 
   def separator(self, tokenizer: Encoder) -> int | None:
     """None: T5 has nothing between documents."""
