@@ -271,10 +271,10 @@ def _text_length(config: DatasetConfig, unsupervised: list[Task]) -> int:
   longest = config.objective.raw_length(config.task_feature_lengths)
   if length is None or length <= longest:
     return longest if length is None else length
-  why = f'whose documents {whole!r} does not join' if config.pack == packing.FILL else f"and pack={config.pack!r}"
+  joined = 'joined documents' if whole is None else f'joined documents, which those of {whole!r} are not'
   raise errors.UsageError(
-    f'data set {config.name!r}: got text_length {length} with task_feature_lengths {dict(config.task_feature_lengths)} '
-    f'{why}: expected at most {longest}, or pack={packing.FILL!r} and joined documents'
+    f'data set {config.name!r}: got text_length {length} with task_feature_lengths {dict(config.task_feature_lengths)}: '
+    f'expected at most {longest}; more goes with pack={packing.FILL!r} and {joined}'
   )
 
 

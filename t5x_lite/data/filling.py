@@ -80,7 +80,9 @@ class FillingPacker:
 
   def pop_fullest(self) -> Row | None:
     """Finishes the fullest open row, the oldest of equals; None if no row is open."""
-    return self.open.pop(self.open.index(min(self.open, key=self._left))) if self.open else None
+    if not self.open:
+      return None
+    return self.open.pop(min(range(len(self.open)), key=lambda index: self._left(self.open[index])))
 
   def _fitting(self, entry: Entry) -> Entry:
     """The example, no longer than an empty row."""

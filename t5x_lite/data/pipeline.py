@@ -56,7 +56,15 @@ def build(config: DatasetConfig, *, rows: np.ndarray | None = None) -> BatchIter
   assert len(rows) and np.all(np.diff(rows) > 0) and rows[0] >= 0 and rows[-1] < config.batch_size, rows
   for part in range(len(data.parts)):
     example_stream(data, 0, part)  # tells what is impossible now, not in the thread that makes the batches
+  _try_objective(data)
   return BatchIterator(data, rows)
+
+
+def _try_objective(data: OpenedDataset) -> None:
+  """Raises UsageError where the tokenizer has not what the objective needs, such as sentinels."""
+  objective: Any = data.config.objective
+  if data.raw_length and not hasattr(objective, 'pair'):
+    objective(np.zeros(data.raw_length, np.int32), np.random.default_rng(0), data.tokenizer)
 
 
 def merge_states(states: Sequence[State]) -> State:

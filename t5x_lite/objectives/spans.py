@@ -55,9 +55,10 @@ def first_sentinels(tokenizer: Sentinels, count: int, needs: str, advice: str) -
     UsageError: there are fewer; the line says what `needs` them, and gives the `advice`.
   """
   if count > tokenizer.num_sentinels:
-    raise errors.UsageError(
-      f'{needs} needs {count} sentinels, but the tokenizer has {tokenizer.num_sentinels}: {advice}'
-    )
+    what = f'{needs} needs {count} sentinels, but the tokenizer has'
+    if not tokenizer.num_sentinels:
+      raise errors.UsageError(f'{what} none: expected one with sentinels, such as embedded_vocabulary.extra_ids = 100')
+    raise errors.UsageError(f'{what} {tokenizer.num_sentinels}: {advice}')
   return _all_sentinels(tokenizer)[:count]
 
 
@@ -70,8 +71,19 @@ def _all_sentinels(tokenizer: Sentinels) -> np.ndarray:
 
 
 def hidden_id(tokenizer: Hiding) -> int:
-  """What stands for hidden text: the first sentinel, as in T5, or the mask token where there are no sentinels."""
-  return tokenizer.sentinel_id(0) if tokenizer.num_sentinels else tokenizer.mask_id
+  """What stands for hidden text: the first sentinel, as in T5, or the mask token where there are no sentinels.
+
+  Raises:
+    UsageError: there is neither.
+  """
+  if tokenizer.num_sentinels:
+    return tokenizer.sentinel_id(0)
+  try:
+    return tokenizer.mask_id
+  except errors.UsageError as error:
+    raise errors.UsageError(
+      f'{error}, and no sentinels: expected one of them, such as embedded_vocabulary.extra_ids = 100'
+    ) from error
 
 
 def first_of_runs(flags: np.ndarray) -> np.ndarray:

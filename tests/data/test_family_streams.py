@@ -175,8 +175,8 @@ def test_masked_rows_are_framed_and_no_row_says_what_it_hides(family):
     (
       SpanCorruption(),
       DecoderOnlyFeatures(),
-      {'targets': 8},
-      "span corruption: got task_feature_lengths {'targets': 8}",
+      {'targets': 5},
+      "span corruption: got task_feature_lengths {'targets': 5}, expected targets of at least 6",
     ),
   ],
 )

@@ -59,7 +59,7 @@ def finite(config, name, **kwargs):
 
 
 @pytest.mark.parametrize('shards', [None, 4])
-@pytest.mark.parametrize('pack', [True, False])
+@pytest.mark.parametrize('pack', [True, False, 'fill'])
 def test_evaluation_covers_every_pair_once(config, registry, pack, shards):
   batches = list(pipeline.build(finite(config, 'pairs', pack=pack, num_virtual_shards=shards)))
   records = registry.get('pairs').source.records['validation']

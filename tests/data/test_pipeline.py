@@ -61,7 +61,7 @@ def test_the_stream_does_not_depend_on_hosts(config, rows_of_hosts, shards):
   assert_same(got, expected)
 
 
-@pytest.mark.parametrize('pack', [True, False])
+@pytest.mark.parametrize('pack', [True, False, 'fill'])
 @pytest.mark.parametrize('prefetch', [0, 2])
 def test_resume_at_any_batch_is_exact(config, pack, prefetch):
   config = dataclasses.replace(config, pack=pack, prefetch=prefetch)
