@@ -273,7 +273,7 @@ def _text_length(config: DatasetConfig, unsupervised: list[Task]) -> int:
     return longest if length is None else length
   joined = 'joined documents' if whole is None else f'joined documents, which those of {whole!r} are not'
   raise errors.UsageError(
-    f'data set {config.name!r}: got text_length {length} with task_feature_lengths {dict(config.task_feature_lengths)}: '
+    f'data set {config.name!r}: got text_length {length} and task_feature_lengths {dict(config.task_feature_lengths)}, '
     f'expected at most {longest}; more goes with pack={packing.FILL!r} and {joined}'
   )
 

@@ -110,7 +110,9 @@ class FillingPacker:
     size = np.array([entry.length(side) for side in self._lengths], np.float64)
     left = rooms - size
     is_whole, is_last = (left >= 0).all(1), (left < self._full).any(1)
-    share = np.where(is_whole, 1.0, ((rooms - 1) / np.maximum(size - 1, 1)).min(1))  # its EOS stays, however short it is
+    share = np.where(
+      is_whole, 1.0, ((rooms - 1) / np.maximum(size - 1, 1)).min(1)
+    )  # its EOS stays, however short it is
     can_be_last = np.where(is_whole, is_last, (share >= _LEAST) & (entry.text > 0))
     as_last = np.where(can_be_last, rooms.sum(1) - share * size.sum(), math.inf)
     as_other = np.where(is_whole & ~is_last, self._unevenness(left) - self._unevenness(rooms), math.inf)

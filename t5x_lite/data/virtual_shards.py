@@ -162,6 +162,7 @@ class VirtualShard:
     self._sides = tuple(side_lengths)
     self._packer = packer
     self._rows_per_batch = rows_per_batch
+    self._cuts = packer.cuts
     self._across = pack_across_tasks
     self._stage, self._before_stage = 0, [0] * len(parts)
     self._drawn = [0] * len(parts)  # tokens of all examples taken so far, those in open rows included
@@ -260,15 +261,15 @@ class VirtualShard:
       self.sums.dropped[part] += example.dropped
       return None
     entry = self._entry(example, _Address(part, cursor, example.truncated, example.dropped))
-    if self._packer.cuts and example.text:
-      entry.text, entry.shorten = example.text, functools.partial(self._cut, self._parts[part].cursor)
+    if self._cuts:
+      entry.stream, entry.number = part, cursor.example
+      if example.text:
+        entry.text, entry.shorten = example.text, functools.partial(self._cut, self._parts[part].cursor)
     self._drawn[part] += self._size(entry)
     return entry
 
   def _entry(self, example: streams.TaskExample, address: _Address) -> packing.Entry:
-    part, number = address.part, address.cursor.example
-    group = 0 if self._across else part
-    return packing.Entry(self._converter(example.features), address, group=group, stream=part, number=number)
+    return packing.Entry(self._converter(example.features), address, 0 if self._across else address.part)
 
   def _cut_entry(self, part: int, cursor: streams.Cursor, length: int) -> packing.Entry:
     """The example of the `length` tokens at a place of joined documents, behind which the stream is then."""
@@ -277,7 +278,9 @@ class VirtualShard:
     stream.cursor = cursor
     example = stream.next_of(length)
     assert isinstance(example, streams.TaskExample), f'no text at {cursor} of part {part}'
-    return self._entry(example, _Address(part, cursor, example.truncated, example.dropped, length))
+    entry = self._entry(example, _Address(part, cursor, example.truncated, example.dropped, length))
+    entry.stream, entry.number = part, cursor.example
+    return entry
 
   def _cut(
     self, after: streams.Cursor, whole: packing.Entry, rooms: Mapping[str, int], least: int

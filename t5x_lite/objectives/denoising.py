@@ -42,7 +42,7 @@ class Denoising:
 
   Attributes:
     noise_mask: 'iid': every token is noise by itself; 'spans': noise comes in spans, as in span corruption.
-    noise_density: share of the tokens that are noise: in (0, 1] if iid, in (0, 1) in spans.
+    noise_density: share of the tokens that are noise, from 0 to 1.
     mean_noise_span_length: of noise in spans, in tokens, at least 1.
     inputs: a function of `corruptions.INPUTS`.
     targets: a function of `corruptions.TARGETS`.
@@ -61,8 +61,8 @@ class Denoising:
       raise errors.unknown('noise mask of denoising', self.noise_mask, _NOISE_MASKS)
     if self.noise_mask == 'spans':
       self._spans()  # has the same limits
-    elif not 0.0 < self.noise_density <= 1.0:
-      raise errors.UsageError(f'denoising: got noise_density {self.noise_density!r}, expected 0 < density <= 1')
+    elif not 0.0 <= self.noise_density <= 1.0:
+      raise errors.UsageError(f'denoising: got noise_density {self.noise_density!r}, expected 0 <= density <= 1')
     if self.inputs not in corruptions.INPUTS:
       raise errors.unknown('inputs of denoising', self.inputs, corruptions.INPUTS)
     if self.targets not in corruptions.TARGETS:
@@ -84,6 +84,8 @@ class Denoising:
         f'denoising: got task_feature_lengths {got}, expected inputs of at least 2, and targets; or, of a decoder-only '
         f'model, targets of at least {sum(self.lengths_in_one_row(1))}'
       )
+    if self.noise_mask == 'spans' and self.noise_density == 1.0:  # inputs may be short whatever the text
+      return max(sizes.longest_text(self.example_lengths, got), 1)
     raw = 1
     while self.example_lengths(raw + 1)[0] <= got['inputs']:
       raw += 1
@@ -127,6 +129,8 @@ class Denoising:
     """bool `[length]`: which tokens are noise."""
     if self.noise_mask == 'iid':
       return rng.random(length) < self.noise_density
+    if self.noise_density in (0.0, 1.0):
+      return np.full(length, self.noise_density == 1.0)
     spans = self._spans()
     lengths = spans.span_lengths(length, spans.draws(length, rng)[None]).reshape(-1)
     return np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)[:length]

@@ -52,8 +52,8 @@ class MaskedLM:
   features: ClassVar[tuple[str, ...]] = ('inputs', 'targets', 'predicted')
 
   def __post_init__(self):
-    if not 0.0 < self.mask_probability < 1.0:
-      raise errors.UsageError(f'masked LM: got mask_probability {self.mask_probability!r}, expected 0 < p < 1')
+    if not 0.0 < self.mask_probability <= 1.0:  # with 0 there would be no loss
+      raise errors.UsageError(f'masked LM: got mask_probability {self.mask_probability!r}, expected 0 < p <= 1')
     shares = (self.mask_share, self.random_share)
     if not (min(shares) >= 0.0 and sum(shares) <= 1.0):
       raise errors.UsageError(

@@ -19,7 +19,7 @@ from typing import ClassVar
 import numpy as np
 
 from t5x_lite.core import errors
-from t5x_lite.objectives import spans
+from t5x_lite.objectives import sizes, spans
 from t5x_lite.objectives.protocols import Ended
 
 
@@ -28,8 +28,9 @@ class PrefixLM:
   """Cuts a text in two, each place that is allowed equally likely.
 
   Attributes:
-    noise_density: mean share of the tokens that are predicted, in (0, 0.5]. 0.5 allows every place but the ends; with
-      less, the last `2 * noise_density` of the text are where it is cut.
+    noise_density: mean share of the tokens that are predicted, from 0 to 1. 0.5 allows every place but the ends; with
+      less, the last `2 * noise_density` of the text are where it is cut, with more the first `2 - 2 * noise_density`.
+      0 predicts nothing but EOS, 1 all.
     features: what an example consists of.
   """
 
@@ -37,8 +38,8 @@ class PrefixLM:
   features: ClassVar[tuple[str, ...]] = ('inputs', 'targets')
 
   def __post_init__(self):
-    if not 0.0 < self.noise_density <= 0.5:
-      raise errors.UsageError(f'prefix LM: got noise_density {self.noise_density!r}, expected 0 < density <= 0.5')
+    if not 0.0 <= self.noise_density <= 1.0:
+      raise errors.UsageError(f'prefix LM: got noise_density {self.noise_density!r}, expected 0 <= density <= 1')
 
   def __repr__(self) -> str:
     """The default has no parameters, so that positions in the data of older runs stay valid."""
@@ -49,14 +50,12 @@ class PrefixLM:
 
     With a length for `targets` alone both parts share it; else each part must fit into its own.
     """
-    if 'inputs' in feature_lengths:
-      raw, least = feature_lengths['inputs'], 2
-      while raw > 1 and self.example_lengths(raw)[1] > feature_lengths['targets']:
-        raw -= 1
-    else:
-      raw, least = feature_lengths['targets'] - 2, 4
-    if raw < 2 or feature_lengths['targets'] < 2:
+    in_one_row = set(feature_lengths) == sizes.IN_ONE_ROW
+    of = self.lengths_in_one_row if in_one_row else self.example_lengths
+    raw = sizes.longest_text(of, feature_lengths, shortest=2)
+    if raw < 2:
       got = dict(feature_lengths)
+      least = 4 if in_one_row else ' and '.join(map(str, self.example_lengths(2)))
       raise errors.UsageError(f'prefix LM: got task_feature_lengths {got}, expected lengths of at least {least}')
     return raw
 
@@ -66,29 +65,36 @@ class PrefixLM:
 
   def example_lengths(self, raw_length: int) -> tuple[int, int]:
     """The longest inputs and the longest targets that `raw_length` (at least 2) tokens become, EOS included."""
-    return raw_length, raw_length - self._shortest_prefix(raw_length) + 1
+    shortest, longest = self._prefixes(raw_length)
+    return longest + 1, raw_length - shortest + 1
 
   def lengths_in_one_row(self, raw_length: int) -> tuple[int, int]:
     """As `example_lengths`, but not longer together than they can be."""
     targets = self.example_lengths(raw_length)[1]
     return raw_length + 2 - targets, targets
 
-  def _shortest_prefix(self, length: int) -> int:
-    """The least number of inputs of `length` (at least 2) tokens."""
-    longest = length - 1
-    return min(max(round((1.0 - 2.0 * self.noise_density) * longest), 1), longest)
+  def _prefixes(self, length: int) -> tuple[int, int]:
+    """The least and the largest number of inputs of `length` tokens, EOS not included."""
+    density, longest = self.noise_density, length - 1
+    if density == 0.0:
+      return length, length
+    if density == 1.0 or length < 2:  # a single token is predicted
+      return 0, 0
+    if density <= 0.5:
+      return min(max(round((1.0 - 2.0 * density) * longest), 1), longest), longest
+    return 1, min(max(round((2.0 - 2.0 * density) * longest), 1), longest)
 
   def __call__(self, tokens: np.ndarray, rng: np.random.Generator, tokenizer: Ended) -> dict[str, np.ndarray]:
     """Makes an example of raw tokens.
 
     Args:
-      tokens: `[length]` int. A single one is all target; none make inputs and targets of EOS.
+      tokens: `[length]` int. A single one is all target, unless nothing is; none make inputs and targets of EOS.
       rng: decides where the text is cut.
       tokenizer: gives EOS.
 
     Returns:
       `inputs` and `targets`, int32, EOS included.
     """
-    length = len(tokens)
-    cut = int(rng.integers(self._shortest_prefix(length), length)) if length > 1 else 0
+    shortest, longest = self._prefixes(len(tokens))
+    cut = int(rng.integers(shortest, longest + 1)) if shortest < longest else longest
     return spans.ended_example(tokens[:cut], tokens[cut:], tokenizer)

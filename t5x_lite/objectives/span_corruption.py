@@ -22,6 +22,7 @@ from t5x_lite.objectives import sizes, spans
 from t5x_lite.objectives.protocols import Sentinels
 
 _TEXT, _ADDED, _NOISE = range(3)
+_ALL_OR_NOTHING = (0.0, 1.0)  # densities without a span of text beside every span of noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +30,8 @@ class SpanCorruption:
   """Replaces random spans of a text by sentinels.
 
   Attributes:
-    noise_density: share of the tokens that are noise, in (0, 1).
+    noise_density: share of the tokens that are noise, from 0 to 1. In between at least one token is noise and one is
+      not; with 0 the inputs are the text and the targets EOS, with 1 the whole text is one span.
     mean_noise_span_length: mean length of a noise span in tokens, at least 1.
     features: what an example consists of.
   """
@@ -40,8 +42,8 @@ class SpanCorruption:
   makes_many: ClassVar[bool] = True
 
   def __post_init__(self):
-    if not 0.0 < self.noise_density < 1.0:
-      raise errors.UsageError(f'span corruption: got noise_density {self.noise_density!r}, expected 0 < density < 1')
+    if not 0.0 <= self.noise_density <= 1.0:
+      raise errors.UsageError(f'span corruption: got noise_density {self.noise_density!r}, expected 0 <= density <= 1')
     if not self.mean_noise_span_length >= 1.0:
       raise errors.UsageError(
         f'span corruption: got mean_noise_span_length {self.mean_noise_span_length!r}, expected at least 1'
@@ -53,7 +55,7 @@ class SpanCorruption:
     With a length for `targets` alone inputs and targets share it. Raises `UsageError` where the targets of so many
     tokens do not fit.
     """
-    if set(feature_lengths) == sizes.IN_ONE_ROW:
+    if set(feature_lengths) == sizes.IN_ONE_ROW or self.noise_density == 1.0:  # then the targets have all of the text
       raw = sizes.longest_text(self.example_lengths, feature_lengths, shortest=2)
       if raw < 2:
         got = dict(feature_lengths)
@@ -72,7 +74,11 @@ class SpanCorruption:
     return None
 
   def fitted_lengths(self, inputs_length: int) -> tuple[int, int]:
-    """`(raw tokens, targets length)` for inputs of exactly `inputs_length` tokens, EOS included: 512 -> (568, 114)."""
+    """`(raw tokens, targets length)` for inputs of exactly `inputs_length` tokens, EOS included: 512 -> (568, 114).
+
+    Not for a density of 1, whose inputs have 2 tokens whatever the text.
+    """
+    assert self.noise_density < 1.0
     if inputs_length < 3:
       raise errors.UsageError(f'span corruption: got an inputs length of {inputs_length}, expected at least 3')
     raw = inputs_length - 1
@@ -90,6 +96,8 @@ class SpanCorruption:
 
   def _noise(self, length: int) -> tuple[int, int]:
     """`(noise tokens, noise spans)` of a text of `length` tokens. Rounding is half to even, as in T5."""
+    if self.noise_density in _ALL_OR_NOTHING:
+      return (length, min(length, 1)) if self.noise_density else (0, 0)
     length = max(length, 2)
     noise = min(max(round(length * self.noise_density), 1), length - 1)
     count = max(round(noise / self.mean_noise_span_length), 1)
@@ -102,7 +110,7 @@ class SpanCorruption:
   def span_lengths(self, length: int, draws: np.ndarray) -> np.ndarray:
     """Lengths of the spans of texts, int64 `[N, spans, 2]`: non-noise and noise by turns. All partitions are as likely.
 
-    They add up to `length`, or to 2 for a single token, as T5 has it.
+    They add up to `length`, or to 2 for a single token, as T5 has it. Not for a density of 0 or 1.
 
     Args:
       length: of every text, in tokens.
@@ -126,6 +134,8 @@ class SpanCorruption:
     Returns:
       `inputs` and `targets`, int32, EOS included.
     """
+    if self.noise_density in _ALL_OR_NOTHING:
+      return self._all_or_nothing(tokens, tokenizer)
     if len(tokens) < 2:
       return spans.ended_example(tokens, self._sentinels(len(tokens), 1, tokenizer)[: len(tokens)], tokenizer)
     return self.batch(tokens[None], self.draws(len(tokens), rng)[None], tokenizer)[0]
@@ -141,6 +151,8 @@ class SpanCorruption:
     Returns:
       What `__call__` returns for each.
     """
+    if self.noise_density in _ALL_OR_NOTHING:
+      return [self._all_or_nothing(own, tokenizer) for own in tokens]
     num, length = tokens.shape
     lengths = self.span_lengths(length, draws)
     count = lengths.shape[1]
@@ -156,6 +168,13 @@ class SpanCorruption:
     both[is_added] = np.tile(added, num)
     inputs, targets = both[kind != _NOISE].reshape(num, -1), both[kind != _TEXT].reshape(num, -1)
     return [{'inputs': own, 'targets': spelt} for own, spelt in zip(inputs, targets, strict=True)]
+
+  def _all_or_nothing(self, tokens: np.ndarray, tokenizer: Sentinels) -> dict[str, np.ndarray]:
+    """The example of a text of which all or nothing is noise."""
+    noise, count = self._noise(len(tokens))
+    added = self._sentinels(len(tokens), count, tokenizer)
+    kept, hidden = np.split(tokens, [len(tokens) - noise])
+    return spans.ended_example(np.append(kept, added), np.append(added, hidden), tokenizer)
 
   def _sentinels(self, length: int, count: int, tokenizer: Sentinels) -> np.ndarray:
     needs, advice = f'span corruption of {length} tokens', 'make the inputs shorter or mean_noise_span_length larger'

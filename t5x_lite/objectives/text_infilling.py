@@ -32,7 +32,7 @@ class TextInfilling:
   The mask token is the first sentinel, or `[MASK]` where the tokenizer has no sentinels.
 
   Attributes:
-    mask_ratio: share of the tokens that are masked, in (0, 1].
+    mask_ratio: share of the tokens that are masked, from 0 to 1.
     poisson_lambda: mean length of a span, in tokens, more than 0.
     features: what an example consists of.
   """
@@ -42,8 +42,8 @@ class TextInfilling:
   features: ClassVar[tuple[str, ...]] = ('inputs', 'targets')
 
   def __post_init__(self):
-    if not 0.0 < self.mask_ratio <= 1.0:
-      raise errors.UsageError(f'text infilling: got mask_ratio {self.mask_ratio!r}, expected 0 < ratio <= 1')
+    if not 0.0 <= self.mask_ratio <= 1.0:
+      raise errors.UsageError(f'text infilling: got mask_ratio {self.mask_ratio!r}, expected 0 <= ratio <= 1')
     if not 0.0 < self.poisson_lambda < math.inf:
       raise errors.UsageError(f'text infilling: got poisson_lambda {self.poisson_lambda!r}, expected more than 0')
 

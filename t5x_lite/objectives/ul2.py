@@ -8,9 +8,9 @@
 A mode is text, which the tokenizer encodes, as in the paper's published code: T5's vocabulary has no tokens for it, and
 spells `[NLU]` in several. A vocabulary that has one needs less room for it (`mode_length`).
 
-All denoisers take texts of one length, the largest that every one of them can fit into the feature lengths, so that no
-token is lost, and which text an example has does not depend on the denoiser. The price: denoisers that shorten the
-inputs leave a part of them empty. The published code cuts a text for each denoiser, in a stream of its own.
+All denoisers take texts of one length, at most the largest that every one of them can fit into the feature lengths, so
+that no token is lost. Shorter texts, several to a row, fill it better, for some denoisers shorten the inputs and others
+hardly do. The published code cuts a text for each denoiser, in a stream of its own.
 
 Source: Tay et al. 2022 (UL2), section 3.1, table 1, and the code in the appendix.
 """
@@ -97,8 +97,9 @@ class UL2:
 
   def _sizes(self, objective: SpanCorruption | PrefixLM, feature_lengths: Mapping[str, int]) -> sizes.Sizes:
     """The longest inputs, room for the mode included, and the longest targets of a denoiser, by tokens of text."""
-    is_split = isinstance(objective, PrefixLM) and set(feature_lengths) == sizes.IN_ONE_ROW
-    of = objective.lengths_in_one_row if is_split else objective.example_lengths
+    of = objective.example_lengths
+    if isinstance(objective, PrefixLM) and set(feature_lengths) == sizes.IN_ONE_ROW:
+      of = objective.lengths_in_one_row
 
     def with_mode(raw_length: int) -> tuple[int, int]:
       inputs, targets = of(raw_length)

@@ -248,7 +248,10 @@ def test_a_shorter_text_goes_with_any_packing(config):
   [
     ({'text_length': 0}, 'text_length: got 0, expected an int of at least 1'),
     ({'text_length': 1.5}, 'text_length: got 1.5, expected an int'),
-    ({'text_length': 50}, r"got text_length 50 .* expected at most \d+; more goes with pack='fill' and joined documents$"),
+    (
+      {'text_length': 50},
+      r"got text_length 50 .* expected at most \d+; more goes with pack='fill' and joined documents$",
+    ),
     ({'pack': 'fil'}, "'fil'.*'fill'"),
   ],
 )

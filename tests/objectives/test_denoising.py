@@ -118,9 +118,9 @@ def test_the_mask_token_stands_in_where_there_are_no_sentinels(t5_with):
     ({'noise_mask': 'span'}, "unknown noise mask of denoising 'span': did you mean 'spans'"),
     ({'inputs': 'drop_noise_token'}, "unknown inputs of denoising .* did you mean 'drop_noise_tokens'"),
     ({'targets': 'text'}, "unknown targets of denoising 'text'"),
-    ({'noise_density': 0.0}, 'got noise_density 0.0'),
-    ({'noise_density': 1.1}, 'expected 0 < density <= 1'),
-    ({'noise_mask': 'spans', 'noise_density': 1.0}, 'expected 0 < density < 1'),
+    ({'noise_density': -0.1}, 'got noise_density -0.1'),
+    ({'noise_density': 1.1}, 'expected 0 <= density <= 1'),
+    ({'noise_mask': 'spans', 'noise_density': 1.1}, 'expected 0 <= density <= 1'),
     ({'noise_mask': 'spans', 'mean_noise_span_length': 0.5}, 'expected at least 1'),
   ],
 )
@@ -130,6 +130,6 @@ def test_impossible_parameters(parameters, message):
 
 
 def test_impossible_lengths():
-  for lengths in ({'targets': 512}, {'inputs': 1, 'targets': 5}):
+  for lengths in ({'targets': 3}, {'inputs': 1, 'targets': 5}, {'inputs': 9}):
     with pytest.raises(errors.UsageError, match='expected inputs of at least 2, and targets'):
       Denoising().raw_length(lengths)

@@ -87,7 +87,7 @@ def test_lengths_and_separator():
   'parameters',
   [
     {'mask_probability': 0.0},
-    {'mask_probability': 1.0},
+    {'mask_probability': 1.1},
     {'mask_share': 0.95},
     {'random_share': -0.1},
     {'mask_share': float('nan')},

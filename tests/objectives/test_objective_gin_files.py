@@ -19,7 +19,7 @@ SAME = {'inputs': 'noise_span_to_sentinel', 'targets': 'nonnoise_span_to_sentine
 # The run before it, the objective, and how many tokens of text an example has.
 FILES = {
   'span_corruption': ('t5_tiny', SpanCorruption(), 568),
-  'prefix_lm': ('gpt2_tiny', PrefixLM(), None),
+  'prefix_lm': ('t5_tiny', PrefixLM(), 256),
   'causal_lm': ('gpt2_tiny', CausalLM(), None),
   'permutation_lm': ('xlnet_tiny', PermutationLM(), None),
   'masked_lm': ('bert_tiny', MaskedLM(), None),
@@ -27,20 +27,21 @@ FILES = {
   'ngram_masking': ('bert_tiny', MaskedLM(unit='ngram'), None),
   'mlm_nsp': ('bert_tiny', NextSentence(), None),
   'mlm_sop': ('bert_tiny', SentenceOrder(MaskedLM(unit='ngram')), None),
-  'iid_denoising': ('t5_tiny', Denoising(), 511),
-  'drop_tokens': ('t5_tiny', Denoising(**DROP), 511),
+  'iid_denoising': ('t5_tiny', Denoising(), 262),
+  'drop_tokens': ('t5_tiny', Denoising(**DROP), 300),
   'drop_spans': ('t5_tiny', Denoising('spans', **DROP), 601),
   'replace_spans': ('t5_tiny', Denoising('spans', **SAME), 568),
   'bert_style': ('t5_tiny', Denoising(inputs='noise_token_to_random_token_or_sentinel', **WHOLE), 511),
   'mass_style': ('t5_tiny', Denoising(inputs='noise_token_to_sentinel', **WHOLE), 511),
   'deshuffling': ('t5_tiny', Denoising(noise_density=1.0, inputs='permute_noise_tokens', targets='whole'), 511),
   'text_infilling': ('t5_tiny', TextInfilling(), 511),
-  'ul2': ('t5_tiny', UL2(), 506),
+  'ul2': ('t5_tiny', UL2(), 320),
 }
 
 
 def test_every_file_is_looked_at():
-  assert {path.stem for path in (ginfiles.packaged_folder() / 'objectives').glob('*.gin')} == set(FILES)
+  found = {path.stem for path in (ginfiles.packaged_folder() / 'objectives').glob('*.gin')}
+  assert found == {*FILES, 'decoder'}  # which has no objective
 
 
 @pytest.mark.parametrize('name', FILES)
@@ -58,4 +59,6 @@ def test_a_file_makes_its_objective(name, tmp_path, monkeypatch):
   made = calls.build(arguments['objective'], session._configuration.names.load)
   assert made == expected and repr(made) == repr(expected)
   if raw_length is not None:
-    assert made.raw_length(arguments['task_feature_lengths']) == raw_length
+    text_length = arguments.get('text_length')
+    assert (text_length or made.raw_length(arguments['task_feature_lengths'])) == raw_length
+    assert (text_length is None) == (arguments.get('pack') != 'fill')

@@ -63,11 +63,19 @@ def test_a_lower_density_cuts_in_the_last_part():
   assert PrefixLM(0.25).raw_length({'inputs': 32, 'targets': 20}) == 32
 
 
+def test_a_higher_density_cuts_in_the_first_part():
+  rng, tokens = np.random.default_rng(0), np.arange(10, 111, dtype=np.int32)
+  prefixes = [len(PrefixLM(0.75)(tokens, rng, TOKENIZER)['inputs']) - 1 for _ in range(5000)]
+  assert set(prefixes) == set(range(1, 51))
+  assert abs(np.mean(prefixes) - 25.5) < 5 * 14.4 / np.sqrt(5000)
+  assert PrefixLM(0.75).raw_length({'inputs': 20, 'targets': 32}) == 32
+
+
 def test_the_name_in_fingerprints_is_stable():
   assert repr(PrefixLM()) == 'PrefixLM()' and repr(PrefixLM(0.25)) == 'PrefixLM(noise_density=0.25)'
 
 
-@pytest.mark.parametrize('density', [0.0, 0.6, float('nan')])
+@pytest.mark.parametrize('density', [-0.1, 1.1, float('nan')])
 def test_impossible_densities(density):
   with pytest.raises(errors.UsageError, match='prefix LM: got noise_density'):
     PrefixLM(density)

@@ -48,12 +48,13 @@ def test_all_masked_is_all_mask_tokens(t5):
 def test_lengths():
   assert TextInfilling().raw_length({'inputs': 512, 'targets': 512}) == 511
   assert TextInfilling().separator(None) is None
-  for lengths in ({'inputs': 512, 'targets': 511}, {'targets': 512}, {'inputs': 1, 'targets': 2}):
+  assert TextInfilling().raw_length({'targets': 512}) == 255  # of a decoder-only model
+  for lengths in ({'inputs': 512, 'targets': 511}, {'targets': 3}, {'inputs': 1, 'targets': 2}, {'inputs': 9}):
     with pytest.raises(errors.UsageError, match='expected inputs of at least 2, and targets no shorter'):
       TextInfilling().raw_length(lengths)
 
 
-@pytest.mark.parametrize('parameters', [{'mask_ratio': 0.0}, {'mask_ratio': 1.5}, {'poisson_lambda': 0.0}])
+@pytest.mark.parametrize('parameters', [{'mask_ratio': -0.1}, {'mask_ratio': 1.5}, {'poisson_lambda': 0.0}])
 def test_impossible_parameters(parameters):
   with pytest.raises(errors.UsageError, match='text infilling: got'):
     TextInfilling(**parameters)

@@ -34,7 +34,8 @@ def test_raw_length_is_the_largest_that_fits_all():
   assert UL2().raw_length({'inputs': 512, 'targets': 338}) == 506
   assert UL2().raw_length({'inputs': 512, 'targets': 337}) == 505  # half of the tokens in spans of 3
   assert UL2((('', 3.0, 0.15, 1.0),), mode_length=0).raw_length({'inputs': 512, 'targets': 114}) == 568
-  for lengths in ({'targets': 512}, {'inputs': 6, 'targets': 512}, {'inputs': 512, 'targets': 1}):
+  assert UL2().raw_length({'targets': 512}) == 378  # 6 of the mode, 2 EOS, 2 x 63 sentinels
+  for lengths in ({'targets': 9}, {'inputs': 9}, {'inputs': 6, 'targets': 512}, {'inputs': 512, 'targets': 1}):
     with pytest.raises(errors.UsageError, match='UL2: got task_feature_lengths'):
       UL2().raw_length(lengths)
 
@@ -57,8 +58,8 @@ def test_examples_differ_only_in_their_denoiser(t5):
     ({'denoisers': ()}, 'expected rates of at least 0'),
     ({'denoisers': (('', 3.0, 0.15, 0.0),)}, 'expected rates of at least 0'),
     ({'denoisers': (('', 3.0, 0.15, -1.0),)}, 'expected rates of at least 0'),
-    ({'denoisers': (('', 3.0, 1.0, 1.0),)}, 'span corruption: got noise_density 1.0'),
-    ({'denoisers': (('', None, 0.75, 1.0),)}, 'prefix LM: got noise_density 0.75'),
+    ({'denoisers': (('', 3.0, 1.5, 1.0),)}, 'span corruption: got noise_density 1.5'),
+    ({'denoisers': (('', None, -0.1, 1.0),)}, 'prefix LM: got noise_density -0.1'),
     ({'mode_length': -1}, 'got mode_length -1'),
   ],
 )
