@@ -174,6 +174,21 @@ def test_it_is_resumed_anywhere(config, registry, objective, unit):
     assert json.dumps(resumed.get_state()) == states[at + 3]
 
 
+@pytest.mark.parametrize('name', ['docs', 'both'])
+def test_one_pass_is_resumed_anywhere(config, name):
+  config = filled(config, name, objective=PrefixLM(), repeat=False, num_virtual_shards=2)
+  iterator = pipeline.build(config)
+  states = [json.dumps(iterator.get_state())]
+  batches = [(batch, states.append(json.dumps(iterator.get_state())))[0] for batch in iterator]
+  assert len(batches) > 3
+  for at in range(len(batches)):
+    resumed = pipeline.build(config)
+    resumed.set_state(json.loads(states[at]))
+    same(list(resumed), batches[at:])
+    assert json.dumps(resumed.get_state()) == states[-1]
+    assert resumed.statistics() == iterator.statistics()
+
+
 def registry_mixture(name, unit):
   from t5x_lite.data.mixtures import Mixture
 
