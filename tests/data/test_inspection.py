@@ -245,6 +245,20 @@ def test_examples_for_heads_show_texts_and_labels(head, tmp_path, registry, add_
   assert 'the cat' in report(config, num=1, sample_batches=1)
 
 
+def test_labels_and_tags_are_shown_by_name(registry, add_text_task):
+  pytest.importorskip('tokenizers')
+  for head, told in (('classification', 'label: yes'), ('tagging', 'tags: no | yes'), ('regression', 'label: 0.5')):
+    encoder = task_lib.EncoderTask(head, lambda record, head=head: LABELLED[head], ('no', 'yes'))
+    config = pipeline.DatasetConfig(
+      mixture_or_task_name=dataclasses.replace(add_text_task(head, [[1, 2]]), encoder=encoder),
+      task_feature_lengths={'inputs': 64},
+      tokenizer=load_tokenizer(GOLDEN),
+      batch_size=2,
+      features=EncoderTaskFeatures(head),
+    )
+    assert told in report(config, num=1, sample_batches=1)
+
+
 @pytest.mark.parametrize('page', ['', 'missing/page.html', '.'])
 def test_a_page_that_cannot_be_written_is_told_before_anything_is_read(config, page, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
