@@ -155,18 +155,24 @@ def members_of(config: DatasetConfig) -> tuple[Task, ...]:
   Raises:
     UsageError: a choice is not known, or there is no task that it could be for.
   """
-  members = task.tasks(config.mixture_or_task_name)
+  return _with_choices(config, task.tasks(config.mixture_or_task_name))
+
+
+def _with_choices(config: DatasetConfig, members: tuple[Task, ...]) -> tuple[Task, ...]:
   heads = isinstance(config.features, EncoderTaskFeatures)
   given = {name: getattr(config, name) for name in task_choices.NAMES}
   return task_choices.applied(f'data set {config.name!r}', members, given, heads=heads)
 
 
 def of_each_task(config: DatasetConfig) -> dict[str, DatasetConfig]:
-  """The data set of each task of the mixture by itself, by name."""
+  """The data set of each task by itself that a run on the mixture is evaluated on, by name.
+
+  Those that are evaluated only are among them where they have the split.
+  """
+  besides = tuple(each for each in task.only_evaluated(config.mixture_or_task_name) if each.has_split(config.split))
+  members = _with_choices(config, (*task.tasks(config.mixture_or_task_name), *besides))
   settled: dict[str, Any] = dict.fromkeys(task_choices.NAMES)  # they are the tasks' own now
-  return {
-    member.name: dataclasses.replace(config, mixture_or_task_name=member, **settled) for member in members_of(config)
-  }
+  return {each.name: dataclasses.replace(config, mixture_or_task_name=each, **settled) for each in members}
 
 
 def default_virtual_shards(config: DatasetConfig) -> int:
