@@ -49,8 +49,8 @@ def wnli_reference(record: task.Record) -> dict[str, Any]:
 def _resolved(record: task.Record) -> tuple[int, str]:
   """The place of the pronoun among the words of the first sentence, and the phrase that the second has for it.
 
-  It is the pronoun whose neighbours, before and after it, the second sentence repeats most of. The phrase is empty where
-  it repeats none of them, as in nine records of the training split, which T5 does not use.
+  It is the pronoun whose neighbours, before and after it, the second sentence repeats most of. The phrase is empty
+  where it repeats none of them, as in nine records of the training split, which T5 does not use.
 
   Raises:
     UsageError: there is no pronoun.

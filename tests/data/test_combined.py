@@ -146,5 +146,5 @@ def test_a_share_of_a_data_set_is_held_out(tmp_path):
   save(tmp_path, 'train', ROWS)
   task = huggingface_datasets.huggingface(str(tmp_path), validation_share=0.5)
   found = [list(task.source.random_access(split)) for split in ('train', 'validation')]
-  assert sorted((row['text'] for rows in found for row in rows)) == sorted(row['text'] for row in ROWS)
+  assert sorted(row['text'] for rows in found for row in rows) == sorted(row['text'] for row in ROWS)
   assert all(found) and not task.supervised

@@ -7,9 +7,7 @@ from t5x_lite.data import task
 from t5x_lite.metrics import registry
 from t5x_lite.tasks import glue, wnli
 
-TAPE = (
-  'Edward dropped adhesive tape onto his window sill, and when he pulled the tape off, some of the glue was stuck on '
-)
+TAPE = 'Edward dropped tape onto his window sill, and when he pulled the tape off, some of the glue was stuck on '
 SCHEMAS = {
   'after a verb, possessive': (
     'Lily spoke to Donna breaking her silence.',
@@ -65,5 +63,5 @@ def test_it_is_only_evaluated_on_and_no_mixture_trains_on_wnli():
 
 
 def test_a_text_without_a_pronoun_is_an_error():
-  with pytest.raises(errors.UsageError, match='no pronoun of .* is in'):
+  with pytest.raises(errors.UsageError, match=r'no pronoun of .* is in'):
     wnli.wnli_simple(record('Bob sleeps.', 'Bob sleeps.'))

@@ -86,7 +86,7 @@ def first(data: OpenedDataset, num: int) -> list[Example]:
 
 
 def texts_of(data: OpenedDataset, task: Task, record: Record) -> list[dict[str, str]]:
-  """What the task makes of a record: each example's texts by name, and labels and tags by their names where it has any."""
+  """What the task makes of a record: each example's texts by name, and labels and tags as the task calls them."""
   if not _has_labels(data):
     return [dict(example) for example in task.examples(record)]
   assert task.encoder is not None, task.name
