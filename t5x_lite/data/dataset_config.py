@@ -26,6 +26,7 @@ from t5x_lite.data.mixtures import Mixture
 from t5x_lite.data.task import Task
 from t5x_lite.data.vocabularies import tokenizers
 
+_TELLS_ALL = 'python -m t5x_lite.prepare check, with the same gin files, tells all of them'
 _MAX_DEFAULT_SHARDS = 64
 _LEAST_DEFAULT_ROWS = 8  # of a shard in a batch: what waits in a shard's open rows should be little beside them
 
@@ -133,7 +134,7 @@ def open_dataset(config: DatasetConfig) -> OpenedDataset:
   members = members_of(config)
   num_virtual_shards = config.num_virtual_shards or default_virtual_shards(config)
   opening = [functools.partial(_open_part, config, member, index) for index, member in enumerate(members)]
-  _, *opened = errors.together(lambda: tokenizer.fingerprint, *opening)  # all that is missing is told at once
+  _, *opened = errors.together(lambda: tokenizer.fingerprint, *opening, more=_TELLS_ALL)
   blend = mixtures.blend(config.mixture_or_task_name)
   parts = [Part(member, share, *own) for member, share, own in zip(members, blend.stages[0][1], opened, strict=True)]
   return OpenedDataset(
