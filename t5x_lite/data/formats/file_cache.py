@@ -50,7 +50,7 @@ class FileId(NamedTuple):
 
 
 class BrokenOff(errors.UsageError):
-  """A file that ends before its end, so that nothing in it can be read. Where bad records are skipped, so is the file."""
+  """A file breaks off so that nothing in it can be read. Where bad records are skipped, so is the file."""
 
 
 class PlainCopy(NamedTuple):
