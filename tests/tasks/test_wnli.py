@@ -1,11 +1,14 @@
 """WNLI as Winograd schemas; the expected texts are those that T5's own function makes."""
 
+import os
+import pathlib
+
 import pytest
 
 from t5x_lite.core import errors
 from t5x_lite.data import task
 from t5x_lite.metrics import registry
-from t5x_lite.tasks import glue, wnli
+from t5x_lite.tasks import glue, glue_files, wnli
 
 TAPE = 'Edward dropped tape onto his window sill, and when he pulled the tape off, some of the glue was stuck on '
 SCHEMAS = {
@@ -65,3 +68,14 @@ def test_it_is_only_evaluated_on_and_no_mixture_trains_on_wnli():
 def test_a_text_without_a_pronoun_is_an_error():
   with pytest.raises(errors.UsageError, match=r'no pronoun of .* is in'):
     wnli.wnli_simple(record('Bob sleeps.', 'Bob sleeps.'))
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif('T5X_LITE_REAL_DATA' not in os.environ, reason='T5X_LITE_REAL_DATA is not set')
+def test_the_phrases_of_the_benchmark_are_in_its_sentences():
+  """Of the training split, for it is there: in nine pairs the second sentence repeats nothing around the pronoun."""
+  rows = list(glue_files.GlueFiles('wnli')(pathlib.Path(os.environ['T5X_LITE_REAL_DATA'], 'glue/WNLI'), 'train'))
+  examples = [(row['sentence2'], wnli.wnli_simple(row)) for row in rows]
+  assert sum(not example['targets'] for _, example in examples) == 9
+  assert all(example['targets'] in ' '.join(sentence.split()) for sentence, example in examples)
+  assert all(example['inputs'].count('*') == 2 for _, example in examples)
