@@ -96,7 +96,7 @@ def row_hashes(batch: Mapping[str, np.ndarray]) -> list[bytes]:
   for row in zip(*arrays.values(), strict=True):
     digest = hashlib.sha256(head)
     for values in row:
-      digest.update(np.ascontiguousarray(values))
+      digest.update(values.tobytes())
     hashes.append(digest.digest())
   return hashes
 
