@@ -11,7 +11,7 @@ import numpy as np
 
 from t5x_lite import predictions
 from t5x_lite.core import errors
-from t5x_lite.data import pipeline, task
+from t5x_lite.data import dataset_config, pipeline
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.partitioning import sharding
 from t5x_lite.training import evaluate as evaluate_lib
@@ -45,10 +45,7 @@ class HeldOut:
     self._trainer = trainer
     self._eval_steps = eval_steps
     self._num_samples = num_samples
-    self._tasks = {
-      part.name: dataclasses.replace(config, mixture_or_task_name=part)
-      for part in task.tasks(config.mixture_or_task_name)
-    }
+    self._tasks = dataset_config.of_each_task(config)
     self._entropy: dict[str, float] = {}
     self._examples: dict[str, dict[str, np.ndarray]] = {}
     self._predictor = predictions.predictor(trainer.learner.module, config)

@@ -20,6 +20,7 @@ from t5x_lite.training.steps import Trainer
 
 MODEL_INFO = 'model-info.txt'  # T5X's name
 RUN_INFO = 'run-info.json'
+FIRST_BATCHES = 'first_batches'  # beside it: how many, and their hash, as soon as they have been trained on
 DOCUMENT_ORDER = 'document_order'  # beside the fingerprint of a run's data: `data.hashes.order_hash` of them
 _LOCK = '.lock'
 
@@ -100,7 +101,27 @@ def write_info(model_dir: str, trainer: Trainer, data: Mapping[str, Any], seed: 
     'seed': seed,
     'data': dict(data),
   }
-  _write(pathlib.Path(model_dir) / RUN_INFO, json.dumps(info, indent=2) + '\n')
+  path = pathlib.Path(model_dir) / RUN_INFO
+  known = _read(path).get('data', {})
+  if FIRST_BATCHES in known and dict(data) == {name: value for name, value in known.items() if name != FIRST_BATCHES}:
+    info['data'][FIRST_BATCHES] = known[FIRST_BATCHES]  # a run that goes on does not see them again
+  _write(path, json.dumps(info, indent=2) + '\n')
+
+
+def add_first_batches(model_dir: str, batches: int, digest: str) -> None:
+  """Adds to `run-info.json` the hash of the first batches, see `data.hashes.stream_hash`."""
+  path = pathlib.Path(model_dir) / RUN_INFO
+  info = _read(path)
+  info.setdefault('data', {})[FIRST_BATCHES] = {'batches': batches, 'hash': digest}
+  _write(path, json.dumps(info, indent=2) + '\n')
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+  """What a JSON file holds; nothing if it is not there or broken."""
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except (OSError, ValueError):
+    return {}
 
 
 def fingerprints(data: Mapping[str, Any]) -> str:

@@ -72,6 +72,18 @@ def test_the_embedded_set(capsys, quiet):
   assert 'vocabulary: ' in text and '(4100 ids)' in text
 
 
+def test_what_is_there_of_a_mixture(capsys, quiet, tmp_path, monkeypatch):
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path))
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert run('check', '--gin_file=data/glue.gin') == 2
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0].startswith("glue_cola: data set 'glue/cola:2.0.0' is not prepared")
+  assert any(line.startswith('glue_ax: ') for line in lines) and lines[-1] == '0 of 10 tasks are there'
+  assert run('check', '--gin_file=data/embedded_mixture.gin') == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[-1] == '3 of 3 tasks are there' and lines[0].startswith('embedded_text: there (')
+
+
 def test_a_mixture_is_tokenised_and_read_by_gin(tmp_path, capsys, quiet):
   mixture = ('--gin_file=t5_tiny.gin', '--gin_file=data/embedded_mixture.gin')
   assert run('tokenise', *mixture, f'--directory={tmp_path}', '--workers=1') == 0

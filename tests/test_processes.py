@@ -47,14 +47,15 @@ def start():
   """Starts the processes of a run; none outlives its test."""
   running = []
 
-  def run(folder, count, steps, *, last=(), heartbeat=HEARTBEAT):
-    """`last`: flags of the last process alone."""
+  def run(folder, count, steps, *, last=(), every=(), heartbeat=HEARTBEAT):
+    """`last`: flags of the last process alone; `every`: of all of them."""
     with socket.socket() as free:
       free.bind(('127.0.0.1', 0))
       address = f'127.0.0.1:{free.getsockname()[1]}'
     settings = SETTINGS | {'TRAIN_STEPS': steps, 'MODEL_DIR': folder}
     args = [sys.executable, '-m', 't5x_lite.train', '--gin_file=t5_tiny.gin', '--gin_file=schedules/rsqrt.gin']
     args += [f'--gin.{name}={value}' for name, value in settings.items()]
+    args += every
     args += [f'--coordinator_address={address}', f'--num_processes={count}', f'--heartbeat_timeout={heartbeat}']
     environment = os.environ | {'JAX_NUM_CPU_DEVICES': '1', 'PYTHONWARNINGS': 'ignore'}
     pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True, 'env': environment}
@@ -122,6 +123,31 @@ def uninterrupted(tmp_path_factory):
     return made[count]
 
   return get
+
+
+def test_what_is_logged_and_recorded_of_the_data_is_of_all_processes(start, tmp_path):
+  """Shares of a mixture, what was lost and the hash of the first batches, as one process has them."""
+  mixture = ['--gin.MIXTURE_OR_TASK_NAME=embedded_mixture', '--gin.train/DatasetConfig.num_virtual_shards=4']
+  rows, infos = [], []
+  for count in (1, 2):
+    folder = tmp_path / str(count)
+    assert_complete(start(folder, count, 6, every=mixture))
+    lines = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
+    rows.append(
+      [
+        {
+          name: value
+          for name, value in row.items()
+          if name.split('/')[0] in ('share', 'token_share', 'truncated', 'dropped')
+        }
+        for row in lines
+        if row['split'] == 'train'
+      ]
+    )
+    infos.append(json.loads((folder / 'run-info.json').read_text())['data'])
+  assert rows[0] == rows[1] and len(rows[0]) == 6
+  assert {'share/embedded_text', 'token_share/embedded_module', 'truncated/embedded_summarize'} <= set(rows[0][-1])
+  assert infos[0] == infos[1] and infos[0]['first_batches']['batches'] == 4
 
 
 @pytest.mark.parametrize(('count', 'receivers'), [(2, [1]), (4, [0, 1, 2, 3])])

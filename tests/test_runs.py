@@ -15,7 +15,7 @@ import warnings
 import numpy as np
 import pytest
 
-from t5x_lite import train
+from t5x_lite import inspect_data, train
 
 STEPS = 12
 
@@ -107,7 +107,11 @@ def reference(tmp_path_factory):
   return folder, done.stdout
 
 
-def test_a_run_leaves_what_it_promises(reference):
+def first_batches(model_dir):
+  return json.loads((pathlib.Path(model_dir) / 'run-info.json').read_text())['data']['first_batches']
+
+
+def test_a_run_leaves_what_it_promises(reference, capsys):
   folder, printed = reference
   assert {'config.gin', 'model-info.txt', 'run-info.json', 'metrics.jsonl', 'samples.jsonl'} <= {
     path.name for path in folder.iterdir()
@@ -119,6 +123,11 @@ def test_a_run_leaves_what_it_promises(reference):
     assert text in printed
   order = json.loads((folder / 'run-info.json').read_text())['data']['document_order']
   assert len(order) == 64 and f'document order {order[:16]}' in printed
+  arguments = [f'--gin_file={folder}/config.gin', '--hash=4', '--num=1', '--json']
+  assert inspect_data.main(['inspect_data', *arguments]) == 0
+  shown = json.loads(capsys.readouterr().out)
+  assert order == shown['document_order_hash']
+  assert first_batches(folder) == {'batches': 4, 'hash': shown['batch_hashes']['hash']}
   samples = [json.loads(line) for line in (folder / 'samples.jsonl').read_text().splitlines()]
   assert {sample['step'] for sample in samples} == {6, 12}
   assert all('<extra_id_0>' in sample['input'] and '<extra_id_0>' in sample['target'] for sample in samples)

@@ -14,7 +14,7 @@ def _define_workers(values: flags.FlagValues) -> None:
   )
 
 
-def _define_embedded(values: flags.FlagValues) -> None:
+def _define_nothing(values: flags.FlagValues) -> None:
   del values
 
 
@@ -64,7 +64,13 @@ COMMANDS = {
   'embedded': Command(
     'runs.prepare.prepare_embedded',
     'Builds the embedded corpus and its vocabulary in the cache folder, and prints where they lie.',
-    _define_embedded,
+    _define_nothing,
+    (),
+  ),
+  'check': Command(
+    'runs.prepare.check_task',
+    'Tells for every task of MIXTURE_OR_TASK_NAME whether its data are there, and what is missing.',
+    _define_nothing,
     (),
   ),
   'convert': Command(

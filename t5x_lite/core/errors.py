@@ -9,21 +9,44 @@ from typing import Any
 LOST = 4  # The exit code of a run that has lost a process, or hangs; started again, it goes on.
 
 _MOST_NAMES = 60  # in a message
+_MOST_BRIEF = 3
+_BRIEF = 80
 
 
 class UsageError(ValueError):
-  """Bad input. The entry points print its one line and exit with code 2; anything else is a bug and has a traceback."""
+  """Bad input. The entry points print its one line and exit with code 2; anything else is a bug and has a traceback.
+
+  Args:
+    message: the line.
+    brief: the same in a few words, where it stands beside others like it; None: the beginning of the line.
+  """
+
+  def __init__(self, message: str = '', brief: str | None = None):
+    super().__init__(message)
+    self.brief = brief if brief is not None else message[:_BRIEF]
 
 
-def together(*steps: Callable[[], Any]) -> list[Any]:
-  """What each of the steps returns; if some raise UsageError, one error that says what all of them say."""
+def together(*steps: Callable[[], Any], more: str = '') -> list[Any]:
+  """What each of the steps returns; if some raise UsageError, one error that says what all of them say.
+
+  Of more than two, the first is told in full, a few others briefly, and the rest counted.
+
+  Args:
+    *steps: are called one after the other.
+    more: where all of them are told.
+  """
   results: list[Any] = []
-  told: dict[str, None] = {}
+  told: dict[str, UsageError] = {}
   for step in steps:
     try:
       results.append(step())
     except UsageError as error:
-      told[str(error)] = None
+      told.setdefault(str(error), error)
+  if len(told) > 2:
+    first, *others = told.values()
+    briefly = ', '.join(error.brief for error in others[:_MOST_BRIEF])
+    rest = f' and {len(others) - _MOST_BRIEF} more' if len(others) > _MOST_BRIEF else ''
+    raise UsageError(f'{first}; and {len(others)} others: {briefly}{rest}{f" ({more})" if more else ""}')
   if told:
     raise UsageError('; and '.join(told))
   return results

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from t5x_lite.core import errors
-from t5x_lite.data import documents, features, mixtures, packing, sentence_pairs, sources, streams, task, token_ids
+from t5x_lite.data import (
+  documents,
+  features,
+  mixtures,
+  packing,
+  sentence_pairs,
+  sources,
+  streams,
+  task,
+  task_choices,
+  token_ids,
+)
 from t5x_lite.data.encoder.features import EncoderTaskFeatures
 from t5x_lite.data.features import EncoderDecoderFeatures, FeatureConverter
 from t5x_lite.data.mixtures import Mixture
 from t5x_lite.data.task import Task
 from t5x_lite.data.vocabularies import tokenizers
 
+_TELLS_ALL = 'python -m t5x_lite.prepare check, with the same gin files, tells all of them'
 _MAX_DEFAULT_SHARDS = 64
 _LEAST_DEFAULT_ROWS = 8  # of a shard in a batch: what waits in a shard's open rows should be little beside them
 
@@ -42,6 +54,9 @@ class DatasetConfig:
     num_virtual_shards: V, a divisor of the batch size. None: the largest up to 64 that gives a shard 8 rows of a batch,
       or 1 for a finite pass. With more than V processes some shards are read by several of them.
     prefetch: how many batches a background thread makes ahead; 0: no thread.
+    long_examples: what becomes of examples that are too long, in every task; None: what each task says.
+    stride: how many tokens of a part are repeated in the next where examples or documents are split; None: as above.
+    documents: how the documents of unsupervised tasks are cut; None: as above.
   """
 
   mixture_or_task_name: str | Task | Mixture
@@ -59,6 +74,9 @@ class DatasetConfig:
   repeat: bool = True
   num_virtual_shards: int | None = None
   prefetch: int = 2
+  long_examples: str | None = None
+  stride: int | None = None
+  documents: str | None = None
 
   @property
   def name(self) -> str:
@@ -116,10 +134,10 @@ def open_dataset(config: DatasetConfig) -> OpenedDataset:
   if config.tokenizer is None:
     raise errors.UsageError(f'data set {config.name!r}: got no tokenizer')
   tokenizer = config.tokenizer
-  members = task.tasks(config.mixture_or_task_name)
+  members = members_of(config)
   num_virtual_shards = config.num_virtual_shards or default_virtual_shards(config)
   opening = [functools.partial(_open_part, config, member, index) for index, member in enumerate(members)]
-  _, *opened = errors.together(lambda: tokenizer.fingerprint, *opening)  # all that is missing is told at once
+  _, *opened = errors.together(lambda: tokenizer.fingerprint, *opening, more=_TELLS_ALL)
   blend = mixtures.blend(config.mixture_or_task_name)
   parts = [Part(member, share, *own) for member, share, own in zip(members, blend.stages[0][1], opened, strict=True)]
   return OpenedDataset(
@@ -131,8 +149,34 @@ def open_dataset(config: DatasetConfig) -> OpenedDataset:
     raw_length=_raw_length(config, members),
     side_lengths=config.features.side_lengths(config.task_feature_lengths),
     num_virtual_shards=num_virtual_shards,
-    fingerprint=_fingerprint(config, config.tokenizer, blend, num_virtual_shards),
+    fingerprint=_fingerprint(config, config.tokenizer, members, blend, num_virtual_shards),
   )
+
+
+def members_of(config: DatasetConfig) -> tuple[Task, ...]:
+  """The tasks of the mixture, with what the configuration says of all of them.
+
+  Raises:
+    UsageError: a choice is not known, or there is no task that it could be for.
+  """
+  return _with_choices(config, task.tasks(config.mixture_or_task_name))
+
+
+def _with_choices(config: DatasetConfig, members: tuple[Task, ...]) -> tuple[Task, ...]:
+  heads = isinstance(config.features, EncoderTaskFeatures)
+  given = {name: getattr(config, name) for name in task_choices.NAMES}
+  return task_choices.applied(f'data set {config.name!r}', members, given, heads=heads)
+
+
+def of_each_task(config: DatasetConfig) -> dict[str, DatasetConfig]:
+  """The data set of each task by itself that a run on the mixture is evaluated on, by name.
+
+  Those that are evaluated only are among them where they have the split.
+  """
+  besides = tuple(each for each in task.only_evaluated(config.mixture_or_task_name) if each.has_split(config.split))
+  members = _with_choices(config, (*task.tasks(config.mixture_or_task_name), *besides))
+  settled: dict[str, Any] = dict.fromkeys(task_choices.NAMES)  # they are the tasks' own now
+  return {each.name: dataclasses.replace(config, mixture_or_task_name=each, **settled) for each in members}
 
 
 def default_virtual_shards(config: DatasetConfig) -> int:
@@ -152,7 +196,7 @@ def check_fingerprint(saved: Mapping[str, Any], current: Mapping[str, Any]) -> N
 def check_values(config: DatasetConfig) -> None:
   """Raises UsageError for a value that no data could go with. Opens nothing."""
   what = f'data set {config.name!r}'
-  members = task.tasks(config.mixture_or_task_name)
+  members = members_of(config)
   _check_objective(config, members)
   _check_lengths(what, config.task_feature_lengths, config.features)
   _check_int(f'{what}: batch_size', config.batch_size, 1)
@@ -313,19 +357,20 @@ def _open_part(config: DatasetConfig, member: Task, index: int) -> tuple[sources
 def _fingerprint(
   config: DatasetConfig,
   tokenizer: tokenizers.Tokenizer,
+  members: Sequence[Task],
   blend: mixtures.Blend,
   num_virtual_shards: int,
 ) -> dict[str, Any]:
   """Prefetch is no part of it, for it changes nothing; nor are the hosts."""
-  names = [member.name for member in blend.tasks]
+  names = [member.name for member in members]
   return {
     'mixture_or_task_name': config.name,
     'split': config.split,
     'shares': dict(zip(names, blend.stages[0][1], strict=True)),
     'schedule': [[step, *shares] for step, shares in blend.stages[1:]],
     'unit': blend.unit,
-    'sources': {member.name: member.source.fingerprint(member.source_split(config.split)) for member in blend.tasks},
-    'long_examples': {member.name: [member.long_examples, member.documents, member.stride] for member in blend.tasks},
+    'sources': {member.name: member.source.fingerprint(member.source_split(config.split)) for member in members},
+    'long_examples': {member.name: [member.long_examples, member.documents, member.stride] for member in members},
     'tokenizer': tokenizer.fingerprint,
     'objective': repr(config.objective),
     'features': repr(config.features),

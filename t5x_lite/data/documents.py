@@ -20,6 +20,7 @@ from t5x_lite.data.vocabularies import tokenizers
 D = TypeVar('D', bound=Sized)  # a tokenised document
 E = TypeVar('E')
 Tokenise = Callable[[Sequence[tasks.Record]], list[D]]
+Observer = Callable[[int, Sequence[int]], None]
 
 _MAX_READ_AHEAD = 64  # documents
 _ENOUGH_READ_AHEAD = 2**15  # tokens; long documents are not read ahead by the dozen
@@ -52,12 +53,6 @@ class Order:
       return index_at(place) if self.repeat or place < self.num_documents else None
 
     return index_of
-
-  def indices(self, count: int) -> np.ndarray:
-    """The indices of the documents at the first `count` places, int64; fewer where a single pass ends before."""
-    index_at = self._index_at()
-    places = range(count if self.repeat else min(count, self.num_documents))
-    return np.fromiter(map(index_at, places), np.int64, len(places))
 
   def _index_at(self) -> Callable[[int], int]:
     """A function from a place in the order, epoch after epoch, to the index of the document there."""
@@ -208,6 +203,7 @@ class DocumentReader(Generic[D]):
     records: all records of the split.
     index_of: from the number of a document to its index in `records`; None beyond the end.
     tokenise: from records to tokenised documents (anything with a length).
+    observe: is told of every read: the number of the first document, and the index in `records` of each.
   """
 
   def __init__(
@@ -216,7 +212,9 @@ class DocumentReader(Generic[D]):
     records: sources.RandomAccess,
     index_of: Callable[[int], int | None],
     tokenise: Tokenise[D],
+    observe: Observer | None = None,
   ):
+    self._observe = observe
     self._name = name
     self._records = records
     self._index_of = index_of
@@ -266,4 +264,6 @@ class DocumentReader(Generic[D]):
     indices = [self._index_of(n) for n in range(number, number + self._read_ahead)]
     within = [index for index in indices if index is not None]
     self._buffer = self._tokenise(self._records.__getitems__(within)) if within else []
+    if self._observe is not None:
+      self._observe(number, within)
     self._first = number

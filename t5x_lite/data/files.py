@@ -21,6 +21,7 @@ from t5x_lite.core import errors
 from t5x_lite.data import held_out, task
 from t5x_lite.data.formats import file_cache, file_formats, file_paths
 from t5x_lite.data.formats.file_records import FileRecords
+from t5x_lite.data.sources import Source
 
 TRAIN, VALIDATION = 'train', 'validation'
 
@@ -154,20 +155,34 @@ def files(
   Raises:
     UsageError: an argument is not what it should be, or two do not go together. Files are opened later.
   """
-  if (inputs_field is None) != (targets_field is None):
-    got = f'inputs_field={inputs_field!r} and targets_field={targets_field!r}'
-    raise errors.UsageError(f'task {name!r}: got {got}, expected both or neither')
   paths = dict(path) if isinstance(path, Mapping) else {TRAIN: path}
   if validation_path is not None:
     if VALIDATION in paths:
       raise errors.UsageError(f'task {name!r}: got a validation_path and files for {", ".join(paths)}')
     paths[VALIDATION] = validation_path
-  supervised = inputs_field is not None and targets_field is not None
-  fields = {'inputs': str(inputs_field), 'targets': str(targets_field)} if supervised else {'text': text_field}
+  fields = example_fields(name, text_field, inputs_field, targets_field)
   source = FilesSource(paths, format, documents, columns, tuple(fields.values()), validation_share, skip_bad)
-  return task.Task(
-    name, source, functools.partial(fields_as_text, names=fields), supervised=supervised, metrics=tuple(metrics)
-  )
+  return task_of_fields(name, source, fields, metrics=metrics)
+
+
+def example_fields(name: str, text_field: str, inputs_field: str | None, targets_field: str | None) -> dict[str, str]:
+  """The field of a record for each key of the examples of task `name`: a text, or inputs and targets where given.
+
+  Raises:
+    UsageError: one of inputs and targets is given without the other.
+  """
+  if inputs_field is None and targets_field is None:
+    return {'text': text_field}
+  if inputs_field is None or targets_field is None:
+    got = f'inputs_field={inputs_field!r} and targets_field={targets_field!r}'
+    raise errors.UsageError(f'task {name!r}: got {got}, expected both or neither')
+  return {'inputs': inputs_field, 'targets': targets_field}
+
+
+def task_of_fields(name: str, source: Source, fields: Mapping[str, str], **options: Any) -> task.Task:
+  """A task whose examples are fields of the records, see `example_fields`; `options` are fields of the `Task`."""
+  preprocess = functools.partial(fields_as_text, names=fields)
+  return task.Task(name, source, preprocess, supervised='targets' in fields, **options)
 
 
 def fields_as_text(record: task.Record, names: Mapping[str, str]) -> task.Example | None:

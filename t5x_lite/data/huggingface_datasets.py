@@ -1,7 +1,11 @@
 """Data sets of the Hugging Face library `datasets` on disk, read without it: their Arrow files are mapped.
 
 Two layouts are known: what `save_to_disk` writes (`state.json`, and `dataset_dict.json` above several splits), and the
-cache of the library (`<name>-<split>.arrow` or `<name>-<split>-00000-of-00002.arrow` beside `dataset_info.json`).
+cache of the library (`<name>-<split>.arrow` or `<name>-<split>-00000-of-00002.arrow` beside `dataset_info.json`). A gin
+file names one with no code to write:
+
+    MIXTURE_OR_TASK_NAME = @huggingface()
+    huggingface.directory = '/data/wikitext'
 """
 
 from __future__ import annotations
@@ -10,10 +14,11 @@ import dataclasses
 import json
 import pathlib
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from t5x_lite.core import errors
-from t5x_lite.data import files
+from t5x_lite.data import files, held_out, task
 from t5x_lite.data.formats.file_records import FileRecords
 
 _STATE, _DICT = 'state.json', 'dataset_dict.json'
@@ -27,33 +32,41 @@ class HuggingFaceSource:
 
   Attributes:
     directory: the folder that `save_to_disk` was given, or a folder of the library's cache with Arrow files in it.
-    skip_bad: leave records out that are not UTF-8, and count them.
+    skip_bad: leave bad records out, and count them.
+    fields: names of fields that every record must have, with text or a number.
+    validation_share: of the records of `train` that make a `validation` split of their own, see `files.FilesSource`.
   """
 
   directory: str
   skip_bad: bool = False
+  fields: tuple[str, ...] = ()
+  validation_share: float = 0.0
 
   @property
   def splits(self) -> tuple[str, ...]:
     """Names of the splits."""
-    return tuple(self._files())
+    return self._source().splits
 
   def num_examples(self, split: str) -> int:
     """Number of records in `split`."""
     return len(self.random_access(split))
 
-  def random_access(self, split: str) -> FileRecords:
+  def random_access(self, split: str) -> FileRecords | held_out.HeldOut:
     """The records of `split`."""
-    records = self._source().random_access(split)
-    assert isinstance(records, FileRecords)
-    return records
+    return self._source().random_access(split)
 
   def fingerprint(self, split: str | None = None) -> str:
     """Hex SHA-256 of the Arrow files, see `files.FilesSource`."""
     return self._source().fingerprint(split)
 
   def _source(self) -> files.FilesSource:
-    return files.FilesSource(self._files(), format='arrow', skip_bad=self.skip_bad)
+    return files.FilesSource(
+      self._files(),
+      format='arrow',
+      fields=self.fields,
+      validation_share=self.validation_share,
+      skip_bad=self.skip_bad,
+    )
 
   def _files(self) -> dict[str, list[str]]:
     """The Arrow files by split. Raises `UsageError` if the folder holds no data set, or not all of it."""
@@ -69,6 +82,39 @@ class HuggingFaceSource:
       f'no data set of Hugging Face in {folder}: expected {_DICT} or {_STATE} as save_to_disk writes them, or the '
       f'Arrow files of the cache'
     )
+
+
+def huggingface(
+  directory: str,
+  *,
+  text_field: str = 'text',
+  inputs_field: str | None = None,
+  targets_field: str | None = None,
+  splits: Mapping[str, str] | None = None,
+  validation_share: float = 0.0,
+  skip_bad: bool = False,
+  metrics: tuple[str, ...] = (),
+  name: str = 'huggingface',
+) -> task.Task:
+  """A task over a data set that `datasets` has written: unsupervised, or with inputs and targets a supervised one.
+
+  Args:
+    directory: of the data set, see `HuggingFaceSource`, as are `validation_share` and `skip_bad`.
+    text_field: the field with the document.
+    inputs_field: the field with the inputs of a supervised task.
+    targets_field: the field with its targets. A class label is a number there.
+    splits: `{'train': ..., 'validation': ...}`, what the data set calls them; None: the same.
+    validation_share: of the records of `train` that are held out for validation.
+    skip_bad: leave bad records out and count them.
+    metrics: names of the metrics that predictions are scored with.
+    name: of the task, in logs and results.
+
+  Raises:
+    UsageError: an argument is not what it should be. The folder is opened later.
+  """
+  fields = files.example_fields(name, text_field, inputs_field, targets_field)
+  source = HuggingFaceSource(directory, skip_bad, tuple(fields.values()), validation_share)
+  return files.task_of_fields(name, source, fields, splits=splits, metrics=tuple(metrics))
 
 
 def _saved(folder: pathlib.Path) -> list[str]:

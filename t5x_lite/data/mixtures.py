@@ -34,12 +34,15 @@ class Mixture:
       opened (see `proportional`): rates that depend on the sizes of the sets.
     unit: what the rates count: 'examples', or 'tokens' of the rows (without padding, of all sides).
     schedule: `((step, rates), ...)`: from these steps on other rates, of members that may be others.
+    evaluated: names of tasks that are no part of it, and that a run on it is evaluated on besides, where they have the
+      split that is evaluated: what T5 gives the rate 0.
   """
 
   name: str
   rates: Rates | Callable[[], Rates]
   unit: str = EXAMPLES
   schedule: tuple[tuple[int, Rates | Callable[[], Rates]], ...] = ()
+  evaluated: tuple[str, ...] = ()
 
   def __post_init__(self):
     if self.unit not in UNITS:

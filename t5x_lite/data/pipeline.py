@@ -8,7 +8,7 @@ rows: all of them see the end after the same batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -103,6 +103,11 @@ class BatchIterator(Iterator[Batch]):
     """The data set that is read."""
     return self._data
 
+  @property
+  def rows(self) -> np.ndarray:
+    """Which rows of the global batch this process supplies, ascending."""
+    return self._rows
+
   def __next__(self) -> Batch:
     if self._batches is None:
       self._batches = self._start()
@@ -135,6 +140,33 @@ class BatchIterator(Iterator[Batch]):
     shards = {str(index): state['shards'][str(index)] for index in self._read}
     self._state = {**state, 'shards': shards}
 
+  def counts(self) -> dict[str, np.ndarray]:
+    """What this process adds to the counts of all: those of the shards whose first row it supplies, int64 `[tasks]`.
+
+    Over all processes together they are `statistics` of one process that reads everything: `examples`, `tokens`,
+    `truncated` and `dropped`, each in the order of `task_names`.
+    """
+    own = set(self._rows[self._rows % self._rows_per_shard == 0] // self._rows_per_shard)
+    sums = self._sums(name for name in self._state['shards'] if int(name) in own)
+    found = {
+      'examples': sums.examples,
+      'tokens': sums.part_tokens,
+      'truncated': sums.truncated,
+      'dropped': sums.dropped,
+    }
+    return {name: np.asarray(values, np.int64) for name, values in found.items()}
+
+  @property
+  def task_names(self) -> tuple[str, ...]:
+    """The names of the tasks of the mixture."""
+    return tuple(part.task.name for part in self._data.parts)
+
+  def _sums(self, shards: Iterable[str]) -> virtual_shards.Sums:
+    sums = virtual_shards.Sums.zeros(tuple(self._data.side_lengths), len(self._data.parts))
+    for shard in shards:
+      sums.add(virtual_shards.Sums(**self._state['shards'][shard]['sums']))
+    return sums
+
   def statistics(self) -> dict[str, Any]:
     """What the shards read here have returned since the start of the stream, resumed or not.
 
@@ -145,11 +177,9 @@ class BatchIterator(Iterator[Batch]):
       Over all `useful_tokens` and `total_tokens` (positions of all sides without and with padding), `useful_fraction`,
       and `useful_fraction_per_side`.
     """
-    names = [part.task.name for part in self._data.parts]
+    names = self.task_names
     lengths = self._data.side_lengths
-    sums = virtual_shards.Sums.zeros(tuple(lengths), len(names))
-    for shard in self._state['shards'].values():
-      sums.add(virtual_shards.Sums(**shard['sums']))
+    sums = self._sums(self._state['shards'])
     total_examples = max(sum(sums.examples), 1)
     useful, total = sum(sums.tokens.values()), sums.rows * sum(lengths.values())
     return {
@@ -242,18 +272,27 @@ def _virtual_shard(data: OpenedDataset, shard: int) -> virtual_shards.VirtualSha
   )
 
 
-def example_stream(data: OpenedDataset, shard: int, part_index: int) -> streams.ExampleStream:
-  """The examples of one part of the mixture in one virtual shard."""
+def example_stream(
+  data: OpenedDataset, shard: int, part_index: int, observe: documents.Observer | None = None
+) -> streams.ExampleStream:
+  """The examples of one part of the mixture in one virtual shard.
+
+  Args:
+    data: the data set.
+    shard: the virtual shard.
+    part_index: of the mixture.
+    observe: is told which records are read, in the order of the stream, see `documents.DocumentReader`.
+  """
   config, part, tokenizer = data.config, data.parts[part_index], data.tokenizer
   name, records, index_of = part.task.name, part.records, part.order.dealt(shard, data.num_virtual_shards)
   if isinstance(config.features, EncoderTaskFeatures):
     tokenise_labelled = encoder_examples.tokenise_labelled(
       part.task, tokenizer, config.task_feature_lengths['inputs'], config.features.max_query_length
     )
-    return encoder_stream.LabelledStream(documents.DocumentReader(name, records, index_of, tokenise_labelled))
+    return encoder_stream.LabelledStream(documents.DocumentReader(name, records, index_of, tokenise_labelled, observe))
   if part.task.supervised:
     tokenise_pairs = documents.tokenise_pairs(part.task, tokenizer, config.task_feature_lengths)
-    return streams.PairStream(documents.DocumentReader(name, records, index_of, tokenise_pairs))
+    return streams.PairStream(documents.DocumentReader(name, records, index_of, tokenise_pairs, observe))
   objective: Any = config.objective
 
   generators = randomness.Generators(config.seed, randomness.EXAMPLE)
@@ -265,7 +304,7 @@ def example_stream(data: OpenedDataset, shard: int, part_index: int) -> streams.
     tokenise_sentences = documents.tokenise_sentences(part.task, tokenizer)
     return sentence_pairs.SentencePairStream(
       name,
-      reader=documents.DocumentReader(name, records, index_of, tokenise_sentences),
+      reader=documents.DocumentReader(name, records, index_of, tokenise_sentences, observe),
       others=documents.DocumentReader(name, records, index_of, tokenise_sentences),
       index_of=index_of,
       objective=objective,
@@ -274,7 +313,7 @@ def example_stream(data: OpenedDataset, shard: int, part_index: int) -> streams.
       generator=generator,
     )
   tokenise = documents.tokenise_text(part.task, tokenizer, objective.separator(tokenizer))
-  reader = documents.DocumentReader(name, records, index_of, tokenise)
+  reader = documents.DocumentReader(name, records, index_of, tokenise, observe)
   made_by = (objective, data.raw_length, tokenizer, generator)
   if part.task.documents == task.JOINED:
     return streams.TextStream(reader, *made_by, ahead=config.pack != packing.FILL)

@@ -56,7 +56,8 @@ def locate(name: str, data_dir: str | None = None) -> pathlib.Path:
   raise errors.UsageError(
     f'data set {name!r} is not prepared: looked for {below}/{parsed["version"] or "<version>"} '
     f'in {", ".join(map(str, looked_in))}{_what_is_there(looked_in, parsed)}; needed: the set as TFDS prepares it, '
-    f'best with file_format={ARRAY_RECORD!r}, in one of these folders or in a data dir that ${DATA_DIR_VARIABLE} names'
+    f'best with file_format={ARRAY_RECORD!r}, in one of these folders or in a data dir that ${DATA_DIR_VARIABLE} names',
+    brief=f'data set {name!r}',
   )
 
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from t5x_lite.core import errors
 from t5x_lite.data import embedded, prepared
-from t5x_lite.data.tfds_records import TfdsSplit, TFRecordExamples
+from t5x_lite.data.tfds_records import ArrayRecordExamples, TfdsSplit, TFRecordExamples
 
 _log = logging.getLogger(__name__)
 
@@ -81,12 +81,8 @@ class _PreparedSource(abc.ABC):
         raise errors.UsageError(
           f'cannot read split {split!r} of {folder}: {os.path.basename(shard.filename)} is missing'
         )
-    if prepared.file_format(folder) == prepared.TFRECORD:
-      return TfdsSplit(TFRecordExamples(shards, _open(folder).info.features), shards)
-    try:
-      return TfdsSplit(_open(folder).as_data_source(split=split), shards)
-    except Exception as error:
-      raise errors.UsageError(f'cannot read split {split!r} of {folder}: {prepared.first_line(error)}') from error
+    examples = TFRecordExamples if prepared.file_format(folder) == prepared.TFRECORD else ArrayRecordExamples
+    return TfdsSplit(examples(shards, _open(folder).info.features), shards)
 
   def _split_info(self, split: str) -> Any:
     """TFDS's `SplitInfo` of `split`."""

@@ -136,6 +136,10 @@ class Task:
       raise errors.unknown(f'split of task {self.name!r}', split, names)
     return names[split]
 
+  def has_split(self, split: str) -> bool:
+    """Whether there is such a split."""
+    return split in (self.splits if self.splits is not None else self.source.splits)
+
   def num_examples(self, split: str) -> int:
     """Number of records in `split`, before preprocessing."""
     return self.source.num_examples(self.source_split(split))
@@ -224,7 +228,24 @@ def tasks(entry: str | Task | Mixture) -> tuple[Task, ...]:
   Raises:
     UsageError: a member is not known, or mixtures hold each other.
   """
+  return _members(entry)[0]
+
+
+def only_evaluated(entry: str | Task | Mixture) -> tuple[Task, ...]:
+  """The tasks that a run on a mixture is evaluated on besides those of the mixture, nested ones' too, each once.
+
+  Raises:
+    UsageError: as `tasks`.
+  """
+  trained, named = _members(entry)
+  found = {task.name: task for name in named for task in tasks(name)}
+  return tuple(task for name, task in found.items() if name not in {own.name for own in trained})
+
+
+def _members(entry: str | Task | Mixture) -> tuple[tuple[Task, ...], tuple[str, ...]]:
+  """All tasks of a mixture, and the names that it and the mixtures in it are evaluated on besides."""
   found: dict[str, Task] = {}
+  evaluated: dict[str, None] = {}
 
   def visit(entry: Task | Mixture, path: tuple[str, ...]) -> None:
     if isinstance(entry, Task):
@@ -232,8 +253,9 @@ def tasks(entry: str | Task | Mixture) -> tuple[Task, ...]:
       return
     if entry.name in path:
       raise errors.UsageError(f'mixture {entry.name!r} holds itself: {" > ".join((*path, entry.name))}')
+    evaluated.update(dict.fromkeys(entry.evaluated))
     for member in entry.members():
       visit(get(member), (*path, entry.name))
 
   visit(get(entry), ())
-  return tuple(found.values())
+  return tuple(found.values()), tuple(evaluated)

@@ -123,7 +123,8 @@ def tokenised(directory: str) -> tasks.Task | Mixture:
 
   (_, first), *later = info['stages']
   schedule = tuple((step, rates(shares)) for step, shares in later)
-  return Mixture(info['name'], rates(first), unit=info['unit'], schedule=schedule)
+  evaluated = typing.cast(tuple[str, ...], tuple(members[name] for name in info.get('evaluated', ())))
+  return Mixture(info['name'], rates(first), unit=info['unit'], schedule=schedule, evaluated=evaluated)
 
 
 def _task(folder: pathlib.Path) -> tasks.Task:

@@ -19,6 +19,7 @@ def inspect_data(
   hosts: int | None = None,
   as_json: bool = False,
   page: str | None = None,
+  documents: int = 1000,
   module: Any = None,
 ) -> int:
   """Prints examples of a data set, a packed row, shares, padding, speed and hashes.
@@ -30,6 +31,7 @@ def inspect_data(
     hosts: as how many processes to read these; None: one.
     as_json: print one JSON object for machines.
     page: a file to write an HTML page to.
+    documents: in how many records of each task empty ones and duplicates are looked for.
     module: the model of the run, which has to read what the data set makes; None: it is not looked at.
 
   Returns:
@@ -45,6 +47,12 @@ def inspect_data(
   if module is not None:
     families.check(module, dataset.features)
   inspection.inspect(
-    dataset, num, as_json=as_json, page=page, hashed_batches=hashed_batches or 0, hosts=1 if hosts is None else hosts
+    dataset,
+    num,
+    as_json=as_json,
+    page=page,
+    hashed_batches=hashed_batches or 0,
+    hosts=1 if hosts is None else hosts,
+    sample_records=documents,
   )
   return 0

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from t5x_lite.core import errors
 from t5x_lite.data import embedded, sources, streams, task, tokenised
 from t5x_lite.data.mixtures import Mixture
 from t5x_lite.data.preparation import beam as beam_preparation
@@ -29,6 +30,28 @@ def prepare_embedded(*, vocabulary_size: int = DEFAULT_SIZE) -> int:
   print(f'vocabulary: {os.fspath(vocabulary.path)} ({vocabulary.vocab_size} ids)')
   print(f'fingerprint of the vocabulary: {vocabulary.fingerprint}')
   return 0
+
+
+def check_task(*, mixture_or_task_name: str | task.Task | Mixture) -> int:
+  """Prints a line for each task of a mixture: how many records its splits hold, or what is missing.
+
+  Args:
+    mixture_or_task_name: what to look for; the tasks that a mixture is only evaluated on count.
+
+  Returns:
+    The exit code: 0 if all are there, 2 if not.
+  """
+  found = (*task.tasks(mixture_or_task_name), *task.only_evaluated(mixture_or_task_name))
+  missing = 0
+  for each in found:
+    try:
+      splits = each.splits if each.splits is not None else each.source.splits
+      print(f'{each.name}: there ({", ".join(f"{each.num_examples(split):,} {split}" for split in splits)})')
+    except errors.UsageError as error:
+      missing += 1
+      print(f'{each.name}: {error}')
+  print(f'{len(found) - missing} of {len(found)} tasks are there')
+  return 2 if missing else 0
 
 
 def convert_records(*, dataset: str, target: str, data_dir: str | None = None, workers: int | None = None) -> int:

@@ -28,6 +28,8 @@ from t5x_lite.training.watch import Watch
 from t5x_lite.training.window import count_positions
 from t5x_lite.training.writers import MetricWriter
 
+_FIRST_BATCHES = 4  # whose hash is recorded
+
 
 class ConfigRecord(Protocol):
   """The configuration that a run was made of, as whoever made it keeps it."""
@@ -131,8 +133,11 @@ def train(
     if eval_dataset is not None:
       job = _evaluated(job, evaluation.HeldOut(trainer, eval_dataset, eval_steps=eval_steps, num_samples=num_samples))
     console.note(run_folder.fingerprints(read))
-    data = TolerantIterator(iterator, console.note) if config.allow_change else iterator
-    return loop_lib.run(loop, trainer, data, checkpointer, writer, console, job).exit_code
+    first = hashes.FirstBatches(iterator, _FIRST_BATCHES, lambda: _describe_first_batches(model_dir, first))
+    data = TolerantIterator(first, console.note) if config.allow_change else first
+    outcome = loop_lib.run(loop, trainer, data, checkpointer, writer, console, job)
+    first.finish()
+    return outcome.exit_code
 
 
 @contextlib.contextmanager
@@ -210,6 +215,13 @@ def _describe(config: ConfigRecord, model_dir: str, trainer: Trainer, data: Mapp
   if processes.is_primary():
     config.write(model_dir)
     run_folder.write_info(model_dir, trainer, data, seed)
+
+
+def _describe_first_batches(model_dir: str, first: hashes.FirstBatches) -> None:
+  """Adds to what the folder says the hash of the first global batches. All processes call it."""
+  batches, digest = hashes.stream_hash(processes.gather(first.own()))
+  if processes.is_primary():
+    run_folder.add_first_batches(model_dir, batches, digest)
 
 
 def _check_vocabulary(tokenizer: Tokenizer | None, module: Any) -> None:

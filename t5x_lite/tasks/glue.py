@@ -3,7 +3,10 @@
     glue_cola glue_sst2 glue_mrpc glue_qqp glue_stsb glue_qnli glue_rte glue_wnli
     glue_mnli                 validation and test are the matched ones; validation_mismatched and test_mismatched exist
     glue_mnli_matched, glue_mnli_mismatched, glue_ax      to evaluate on: they have no training split
-    glue_v002_proportional    all but WNLI together, each at the rate of its size, as T5 trains on them
+    glue_v002_proportional    all but WNLI together, each at the rate of its size, as T5 trains on them; evaluated on
+                              glue_mnli_mismatched too, and on glue_ax where test splits are read, which have no labels
+
+T5 also has WNLI as a Winograd schema, to evaluate models on that were trained on WSC: `wnli.py`.
 
 The wording is T5's; a model with a head reads premise first, as BERT does. Records are TFDS's `glue/...:2.0.0`, or come
 from the files that the benchmark publishes (see `originals`). Test splits have no labels.
@@ -21,7 +24,6 @@ import numpy as np
 from t5x_lite.data import mixtures, sources, task
 from t5x_lite.tasks import glue_files, labelled, originals
 
-EVALUATION_SPLITS = {'validation': 'validation', 'test': 'test'}
 MNLI_SPLITS = {
   'train': 'train',
   'validation': 'validation_matched',
@@ -32,6 +34,8 @@ MNLI_SPLITS = {
   'test_mismatched': 'test_mismatched',
 }
 
+# Without training, beside the matched examples that glue_mnli validates on.
+EVALUATED = ('glue_mnli_mismatched', 'glue_ax')
 # Sizes of the training splits, as T5 writes them down. It leaves WNLI out and trains on WSC instead.
 PROPORTIONAL_RATES = (
   ('glue_cola', 8_551.0),
@@ -83,12 +87,16 @@ def _register(
   metrics: tuple[str, ...] = ('accuracy',),
   splits: Mapping[str, str] = labelled.SPLITS,
 ) -> None:
-  """MNLI and what is like it share a wording, and have the premise, which T5 writes last, first where heads read."""
+  """MNLI and what is like it share a wording, and have the premise, which T5 writes last, first where heads read.
+
+  Its two evaluation sets are splits of it: TFDS has the same records as sets of their own, which need not be prepared.
+  """
   inference, labels = fields == _HYPOTHESIS_AND_PREMISE, glue_files.LABELS[config]
+  tfds_config = 'mnli' if config.startswith('mnli') else config
   task.register(
     labelled.labelled_task(
       f'glue_{config}',
-      sources.TfdsSource(f'glue/{config}:2.0.0'),
+      sources.TfdsSource(f'glue/{tfds_config}:2.0.0'),
       'mnli' if inference else config,
       fields,
       labels=labels,
@@ -107,8 +115,9 @@ _register('qnli', ('question', 'sentence'))
 _register('rte', _SENTENCES)
 _register('wnli', _SENTENCES)
 _register('mnli', _HYPOTHESIS_AND_PREMISE, splits=MNLI_SPLITS)
-_register('mnli_matched', _HYPOTHESIS_AND_PREMISE, splits=EVALUATION_SPLITS)
-_register('mnli_mismatched', _HYPOTHESIS_AND_PREMISE, splits=EVALUATION_SPLITS)
+for _kind in ('matched', 'mismatched'):
+  _splits = {split: f'{split}_{_kind}' for split in ('validation', 'test')}
+  _register(f'mnli_{_kind}', _HYPOTHESIS_AND_PREMISE, splits=_splits)
 _register('ax', _HYPOTHESIS_AND_PREMISE, metrics=(), splits=labelled.TEST_ONLY)
 task.register(
   task.Task(
@@ -123,7 +132,7 @@ task.register(
     encoder=task.EncoderTask('regression', graded),
   )
 )
-task.register(mixtures.Mixture('glue_v002_proportional', PROPORTIONAL_RATES))
+task.register(mixtures.Mixture('glue_v002_proportional', PROPORTIONAL_RATES, evaluated=EVALUATED))
 
 for _config in glue_files.LABELS:
   originals.register(f'glue_{_config}', glue_files.GlueFiles(_config))

@@ -22,6 +22,7 @@ LARGE_SETS: Mapping[str, float] = {
   'wmt16_enro': 610_320.0,
 }
 RTE = ('glue_rte', 'super_glue_rte')  # one set in both benchmarks: T5 halves the rate of each
+EVALUATED = (*glue.EVALUATED, *super_glue.EVALUATED)  # without training on it
 ARTIFICIAL_LIMIT = 2.0**19  # K of section 3.5.2
 
 
@@ -47,6 +48,11 @@ def t5_rates(
   rates = {name: rate / 2 if name in RTE else rate for name, rate in _benchmarks().items()}
   rates |= {name: min(size, most.get(name, limit)) for name, size in LARGE_SETS.items()}
   return ((UNSUPERVISED, limit if unsupervised is None else unsupervised), *rates.items())
+
+
+def t5_only_evaluated() -> tuple[str, ...]:
+  """What T5 evaluates these mixtures on besides."""
+  return EVALUATED
 
 
 def t5_equal_rates() -> mixtures.Rates:

@@ -2,7 +2,8 @@
 
     super_glue_boolq super_glue_cb super_glue_copa super_glue_multirc super_glue_record super_glue_rte super_glue_wic
     super_glue_axb, super_glue_axg     to evaluate on: they have a test split only
-    super_glue_v102_proportional       all eight and DPR together, each at the rate of its size, as T5 trains on them
+    super_glue_v102_proportional       all eight and DPR together, each at the rate of its size, as T5 trains on them;
+                                       evaluated on the two diagnostics too where test splits are read
 
 Records are TFDS's `super_glue/...:1.0.2`, or come from the files that the benchmark publishes (see `originals`). Test
 splits have no labels. A model with a head chooses among the alternatives of COPA and, with the query filled in, among
@@ -34,6 +35,7 @@ PROPORTIONAL_RATES = (
   ('super_glue_rte', 2_490.0),
   ('super_glue_wic', 5_428.0),
 )
+EVALUATED = ('super_glue_axb', 'super_glue_axg')
 # What COPA's questions ask, in the words of its authors (Roemmele et al. 2011).
 COPA_QUESTIONS = {'cause': 'What was the CAUSE of this?', 'effect': 'What happened as a RESULT?'}
 PLACEHOLDER = '@placeholder'
@@ -184,4 +186,4 @@ _TASKS = (
 for _task in _TASKS:
   task.register(_task)
   originals.register(_task.name, super_glue_files.SuperGlueFiles(_task.name.removeprefix('super_glue_')))
-task.register(mixtures.Mixture('super_glue_v102_proportional', PROPORTIONAL_RATES))
+task.register(mixtures.Mixture('super_glue_v102_proportional', PROPORTIONAL_RATES, evaluated=EVALUATED))

@@ -50,8 +50,12 @@ class BatchIterator(Protocol):
   def set_state(self, state: dict[str, Any]) -> None:
     """Goes on from a position."""
 
-  def statistics(self) -> Mapping[str, Any]:
-    """Cumulative counts by task: `examples_per_task`, `tokens_per_task`, `truncated_per_task`, `dropped_per_task`."""
+  @property
+  def task_names(self) -> Sequence[str]:
+    """Of the tasks that are read."""
+
+  def counts(self) -> Mapping[str, np.ndarray]:
+    """What this process adds to the `examples`, `tokens`, `truncated` and `dropped` so far, int64 `[tasks]`."""
 
 
 @dataclasses.dataclass(frozen=True)

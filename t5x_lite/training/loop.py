@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from t5x_lite.core import errors
 from t5x_lite.training import checkpoints, flops, integrity, processes, samples, timing
@@ -33,6 +34,7 @@ from t5x_lite.training.window import Window, Workload, count_positions
 from t5x_lite.training.writers import TRAIN, MetricWriter
 
 _IN_FLIGHT = 2
+_COUNTS = ('examples', 'tokens', 'truncated', 'dropped')
 
 
 def run(
@@ -174,7 +176,8 @@ class _Loop:
       self._state, metrics = self._trainer.train_step(self._state, self._trainer.shard_batch(batch))
     self._pending.append((step, metrics))
     if self._logs(step):  # now: when the metrics come, later batches have been taken too
-      self._read[step] = _data(self._iterator.statistics())
+      with self._timing.waiting(step, timing.DEVICE):  # several processes wait for each other
+        self._read[step] = _data(self._iterator)
     if step == self._first_step:
       self._catch_up()
       seconds = time.perf_counter() - self._started
@@ -307,14 +310,21 @@ def _due(step: int, period: int) -> bool:
   return period > 0 and step % period == 0
 
 
-def _data(statistics: Mapping[str, Any]) -> dict[str, float]:
-  """What was read so far: of a mixture the share of each task, in examples and in tokens; of any task what was lost."""
+def _data(iterator: BatchIterator) -> dict[str, float]:
+  """What all processes have read so far.
+
+  Of a mixture the share of each task, in examples and in tokens; of any task what was lost.
+  """
+  own = iterator.counts()
+  totals = processes.add_up(np.stack([own[name] for name in _COUNTS])).tolist()
+  counts = {
+    name: dict(zip(iterator.task_names, total, strict=True)) for name, total in zip(_COUNTS, totals, strict=True)
+  }
   row: dict[str, float] = {}
-  for name, counts in (('share', 'examples_per_task'), ('token_share', 'tokens_per_task')):
-    per_task = statistics.get(counts, {})
-    total = sum(per_task.values())
-    if len(per_task) > 1 and total:
-      row |= {f'{name}/{task}': count / total for task, count in per_task.items()}
+  for name, counted in (('share', 'examples'), ('token_share', 'tokens')):
+    total = sum(counts[counted].values())
+    if len(counts[counted]) > 1 and total:
+      row |= {f'{name}/{task}': count / total for task, count in counts[counted].items()}
   for name in ('truncated', 'dropped'):
-    row |= {f'{name}/{task}': count for task, count in statistics.get(f'{name}_per_task', {}).items() if count}
+    row |= {f'{name}/{task}': count for task, count in counts[name].items() if count}
   return row

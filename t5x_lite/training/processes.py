@@ -1,4 +1,4 @@
-"""What the processes of one run tell each other: small values gathered over hosts, and which of them writes files."""
+"""What the processes of one run tell each other: small values and sums over hosts, and which of them writes files."""
 
 from __future__ import annotations
 
@@ -35,6 +35,21 @@ def gather(value: Any) -> list[Any]:
   padded[: text.size] = text
   rows = multihost_utils.process_allgather(padded).reshape(sizes.size, -1)
   return [json.loads(rows[i, : sizes[i]].tobytes()) for i in range(sizes.size)]
+
+
+def add_up(counts: np.ndarray) -> np.ndarray:
+  """The sum of every process's counts. All of them must call it, with arrays of one shape.
+
+  Args:
+    counts: int64, not negative; 64 bits also where JAX has only 32.
+  """
+  counts = np.ascontiguousarray(counts, np.int64)
+  if jax.process_count() == 1:
+    return counts
+  from jax.experimental import multihost_utils
+
+  halves = multihost_utils.process_allgather(counts.reshape(-1).view(np.uint32))
+  return np.ascontiguousarray(halves).view(np.int64).reshape(-1, *counts.shape).sum(axis=0)
 
 
 def from_primary(value: Any) -> Any:

@@ -5,6 +5,7 @@ import json
 import pyarrow as pa
 import pytest
 
+from t5x_lite import inspect_data
 from t5x_lite.core import errors
 from t5x_lite.data import combined, files, huggingface_datasets
 
@@ -117,3 +118,33 @@ def test_other_folders(tmp_path):
   state = json.loads((tmp_path / 'state.json').read_text())
   (tmp_path / 'state.json').write_text(json.dumps({**state, '_indices_data_files': [{'filename': 'indices.arrow'}]}))
   assert 'flatten_indices()' in message(lambda: huggingface_datasets.HuggingFaceSource(str(tmp_path)).splits)
+
+
+def test_a_gin_file_reads_a_data_set(tmp_path, capsys):
+  """With a vocabulary and a model; the splits may have other names, and the fields too."""
+  save(tmp_path / 'set', 'train_sft', ROWS)
+
+  def shown(*flags):
+    arguments = ['--gin_file=t5_tiny.gin', '--gin_file=data/huggingface.gin', f'--gin.HF_DIRECTORY={tmp_path}/set']
+    arguments += ["--gin.huggingface.splits={'train': 'train_sft'}", '--gin.BATCH_SIZE=2', '--num=1', '--json', *flags]
+    code = inspect_data.main(['inspect_data', *arguments])
+    out, err = capsys.readouterr()
+    return json.loads(out) if code == 0 else (code, err)
+
+  (example,) = shown('--gin.huggingface.inputs_field=text', '--gin.huggingface.targets_field=label')['examples']
+  (document,) = example['documents']
+  row = ROWS[document['record']]
+  assert document['texts'] == [{'inputs': row['text'], 'targets': str(row['label'])}]
+  assert shown()['tasks'][0]['records'] == len(ROWS)
+  code, told = shown('--gin.huggingface.text_field=tekst')
+  assert code == 2 and "did you mean 'text'?" in told and told.count('\n') == 1
+  code, told = shown('--gin.huggingface.inputs_field=text')
+  assert code == 2 and 'expected both or neither' in told
+
+
+def test_a_share_of_a_data_set_is_held_out(tmp_path):
+  save(tmp_path, 'train', ROWS)
+  task = huggingface_datasets.huggingface(str(tmp_path), validation_share=0.5)
+  found = [list(task.source.random_access(split)) for split in ('train', 'validation')]
+  assert sorted(row['text'] for rows in found for row in rows) == sorted(row['text'] for row in ROWS)
+  assert all(found) and not task.supervised

@@ -2,6 +2,7 @@
 
 import bz2
 import csv
+import dataclasses
 import gzip
 import io
 import json
@@ -269,3 +270,27 @@ def test_unknown_formats(tmp_path):
   assert read(tmp_path / 'train.en', format='text')[0] == {'text': 'a line'}
   assert "did you mean 'jsonl'" in message(files.FilesSource, 'x', format='jsonls')
   assert "did you mean 'line'" in message(files.FilesSource, 'x', documents='lines')
+
+
+@pytest.mark.parametrize('keep', [5, 12, 60])
+@pytest.mark.parametrize('name', ['x.jsonl.gz', 'x.csv.gz', 'x.json.gz', 'x.jsonl.xz', 'x.parquet.gz'])
+def test_a_small_compressed_file_that_breaks_off_is_told_or_skipped_and_counted(tmp_path, name, keep):
+  """Wherever it breaks off, also before there is a single record; the files beside it are read."""
+  rows = [{'text': f'document {n} {n**9}'} for n in range(30)]
+  content = {
+    'jsonl': lambda: as_json_lines(rows),
+    'csv': lambda: b'text\n' + b''.join(row['text'].encode() + b'\n' for row in rows),
+    'json': lambda: json.dumps(rows).encode(),
+    'parquet': lambda: b'PAR1' + bytes(range(256)) * 3,
+  }[name.split('.')[1]]()
+  packed = (gzip if name.endswith('gz') else lzma).compress(content)
+  (tmp_path / name).write_bytes(packed[:keep])
+  (tmp_path / 'whole.jsonl').write_bytes(as_json_lines(rows[:3]))
+  source = files.FilesSource(str(tmp_path), fields=('text',))
+  assert f'{name}: breaks off or is damaged after' in message(source.random_access, 'train')
+  records = dataclasses.replace(source, skip_bad=True).random_access('train')
+  assert records.skipped['truncated file'] == 1
+  texts = [record['text'] for record in records]
+  assert texts[:3] == [row['text'] for row in rows[:3]]
+  rest = texts[3:-1] if name == 'x.csv.gz' else texts[3:]  # the last row of a table may be a part of one
+  assert rest == [row['text'] for row in rows[: len(rest)]]

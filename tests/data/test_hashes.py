@@ -7,7 +7,7 @@ import pytest
 
 from t5x_lite.core import errors
 from t5x_lite.data import dataset_config, documents, features, hashes, mixtures, pipeline
-from t5x_lite.objectives import causal_lm, span_corruption
+from t5x_lite.objectives import causal_lm, masked_lm, sentence_pairs, span_corruption
 
 
 def order(config, **changes):
@@ -71,13 +71,111 @@ def test_other_rates_have_another_hash(docs):
   assert order(docs, mixture_or_task_name=evenly) != order(docs, mixture_or_task_name='both')
 
 
-def test_indices_are_those_that_the_shards_are_dealt():
-  for count, seed, repeat in itertools.product((5, 2**16 + 3), (None, (3, 0)), (True, False)):
-    given = documents.Order(count, seed, repeat)
-    dealt = [given.dealt(shard, 3) for shard in range(3)]
-    expected = [dealt[place % 3](place // 3) for place in range(12)]
-    assert given.indices(12).tolist() == [index for index in expected if index is not None]
-  assert documents.Order(5, None, True).indices(0).tolist() == []
+class Spy:
+  """Records that note which of them are read."""
+
+  def __init__(self, records):
+    self.records, self.read = records, []
+
+  def __len__(self):
+    return len(self.records)
+
+  def __getitem__(self, index):
+    return self.records[index]
+
+  def __getitems__(self, indices):
+    self.read += indices
+    return self.records.__getitems__(indices)
+
+
+def arms(docs):
+  """Configurations that differ in objective and features, and so in how much of a document an example takes."""
+  decoder = {'features': features.DecoderOnlyFeatures(), 'task_feature_lengths': {'targets': 30}}
+  sentences = features.EncoderOnlyFeatures(sentence_pairs=True)
+  return {
+    'spans': docs,
+    'fewer spans': dataclasses.replace(docs, objective=span_corruption.SpanCorruption(noise_density=0.1)),
+    'causal': dataclasses.replace(docs, objective=causal_lm.CausalLM(), **decoder),
+    'split': dataclasses.replace(docs, objective=causal_lm.CausalLM(), documents='split', **decoder),
+    'order': dataclasses.replace(
+      docs,
+      objective=sentence_pairs.SentenceOrder(masked_lm.MaskedLM()),
+      features=sentences,
+      task_feature_lengths={'inputs': 30},
+      tokenizer=type('WithMarks', (type(docs.tokenizer),), {'cls_id': 3, 'sep_id': 4, 'mask_id': 5})(),
+    ),
+  }
+
+
+def test_what_the_streams_of_a_run_read_is_what_is_hashed(docs):
+  """Every arm's own batches read these records of the source first, in this order, in every virtual shard."""
+  for name, arm in arms(docs).items():
+    arm = dataclasses.replace(arm, num_virtual_shards=4)
+    data = dataset_config.open_dataset(arm)
+    expected = hashes.documents_read(data, 0, 12)
+    assert len(expected) == 12
+    for shard in range(4):
+      spy = Spy(data.parts[0].records)
+      spied = dataclasses.replace(data, parts=(dataclasses.replace(data.parts[0], records=spy),))
+      stream = pipeline.example_stream(spied, shard, 0)
+      while stream.cursor.document < 3:
+        stream.next()
+      own = expected[shard::4].tolist()
+      if name == 'order':  # it reads sentences of other documents in between
+        in_turn = iter(spy.read)
+        assert all(index in in_turn for index in own)
+      else:
+        assert spy.read[:3] == own, name
+
+
+def test_all_arms_have_one_order_however_many_shards_and_rows_there_are(docs):
+  found = {
+    order(arm, num_virtual_shards=shards, batch_size=size)
+    for arm in arms(docs).values()
+    for shards, size in ((1, 3), (4, 8), (8, 8))
+  }
+  assert len(found) == 1
+
+
+def test_a_source_that_gives_other_records_is_seen(docs, monkeypatch):
+  """The hash is of what is read, not of what should be."""
+  before = order(docs)
+  dealt = documents.Order.dealt
+  monkeypatch.setattr(documents.Order, 'dealt', lambda self, shard, shards: dealt(self, (shard + 1) % shards, shards))
+  assert order(docs, num_virtual_shards=2) != before
+
+
+@pytest.mark.parametrize('processes', [1, 2, 4])
+def test_the_first_batches_are_hashed_as_they_pass(config, processes):
+  """Those of several processes together, also where two supply the same rows; and once."""
+  done = []
+  rows = [*np.array_split(np.arange(8), processes), np.arange(2)]
+  passing = [hashes.FirstBatches(pipeline.build(config, rows=own), 3, lambda: done.append(1)) for own in rows]
+  alone = pipeline.build(config, rows=rows[0])
+  for _ in range(5):
+    batches = [next(each) for each in passing]
+    assert hashes.row_hashes(batches[0]) == hashes.row_hashes(next(alone))
+  assert len(done) == len(rows)
+  expected = numbers(config, 3)[-1].stream
+  assert hashes.stream_hash(json.loads(json.dumps([each.own() for each in passing]))) == (3, expected)
+  state = passing[0].get_state()
+  passing[0].finish()
+  assert len(done) == len(rows)
+  fresh = hashes.FirstBatches(pipeline.build(config), 3, lambda: pytest.fail('a resumed run has no first batches'))
+  fresh.set_state(pipeline.merge_states([each.get_state() for each in passing]))
+  for _ in range(5):
+    next(fresh)
+  fresh.finish()
+  assert state['batches'] == 5
+
+
+def test_a_run_shorter_than_its_first_batches_has_those_that_there_were(config):
+  done = []
+  passing = hashes.FirstBatches(pipeline.build(config), 100, lambda: done.append(1))
+  next(passing)
+  next(passing)
+  passing.finish()
+  assert done == [1] and hashes.stream_hash([passing.own()]) == (2, numbers(config, 2)[-1].stream)
 
 
 @pytest.mark.parametrize('hosts', [2, 3, 4, 8])
@@ -107,12 +205,13 @@ def test_the_digest_of_the_stream_is_of_all_batches_in_order(config):
 
 
 def test_a_batch_hash_sees_every_value_name_and_type():
-  batch = {'a': np.arange(6, dtype=np.int32).reshape(2, 3), 'b': np.zeros(3, np.float32)}
+  batch = {'a': np.arange(6, dtype=np.int32).reshape(2, 3), 'b': np.zeros((2, 3), np.float32)}
   assert hashes.batch_hash(dict(reversed(batch.items()))) == hashes.batch_hash(batch)
   assert hashes.batch_hash({**batch, 'a': np.asfortranarray(batch['a'])}) == hashes.batch_hash(batch)
   changed = [
     {**batch, 'a': batch['a'] + np.int32(1)},
-    {**batch, 'a': batch['a'].reshape(3, 2)},
+    {**batch, 'a': batch['a'].reshape(2, 3, 1)},
+    {name: array[::-1] for name, array in batch.items()},
     {**batch, 'a': batch['a'].astype(np.int64)},
     {'c': batch['a'], 'b': batch['b']},
   ]

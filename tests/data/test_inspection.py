@@ -129,13 +129,27 @@ def test_lost_examples_are_told(config, registry, add_text_task, add_pair_task):
   assert [example.dropped for example in facts.examples] == [0, 0, 1]
   assert [example.documents[0].record for example in facts.examples] == [0, 1, 3]
   text = inspection_text.render(facts)
-  assert '5 read: 1 empty, 1 duplicates' in text
+  assert '5 of 5 read: 1 empty, 1 duplicates' in text
   assert '1 dropped before' in text
 
 
 def test_the_sample_of_records_is_limited(config):
   documents = [task.documents for task in inspection_facts.gather(config, 1, sample_records=7).tasks]
   assert [found.read for found in documents] == [7, 7]
+
+
+def test_duplicates_are_counted_over_as_many_records_as_one_wants(tmp_path, capsys):
+  lines = [f'document {n % 70}' for n in range(100)] + [' '] * 5
+  (tmp_path / 'text.jsonl').write_text(''.join(json.dumps({'text': line}) + '\n' for line in lines))
+
+  def documents(*flags):
+    files = ['--gin_file=t5_tiny.gin', '--gin_file=data/files.gin', f'--gin.files.path={tmp_path}/text.jsonl']
+    assert inspect_data.main(['inspect_data', *files, '--gin.BATCH_SIZE=2', '--num=1', '--json', *flags]) == 0
+    found = json.loads(capsys.readouterr().out)['tasks'][0]['documents']
+    return found['read'], found['duplicates'], found['empty']
+
+  assert documents() == (105, 30, 5)
+  assert documents('--documents=80') == (80, 10, 0)
 
 
 def test_json_is_all_facts_and_holds_whole_rows(config):
@@ -243,6 +257,20 @@ def test_examples_for_heads_show_texts_and_labels(head, tmp_path, registry, add_
   found = set(re.findall('<i>(.*?)</i>', path.read_text(encoding='utf-8')))
   assert {asked for texts in found for asked in re.findall(r'label [\d.]+|span_\w+', texts)} == ASKED[head]
   assert 'the cat' in report(config, num=1, sample_batches=1)
+
+
+def test_labels_and_tags_are_shown_by_name(registry, add_text_task):
+  pytest.importorskip('tokenizers')
+  for head, told in (('classification', 'label: yes'), ('tagging', 'tags: no | yes'), ('regression', 'label: 0.5')):
+    encoder = task_lib.EncoderTask(head, lambda record, head=head: LABELLED[head], ('no', 'yes'))
+    config = pipeline.DatasetConfig(
+      mixture_or_task_name=dataclasses.replace(add_text_task(head, [[1, 2]]), encoder=encoder),
+      task_feature_lengths={'inputs': 64},
+      tokenizer=load_tokenizer(GOLDEN),
+      batch_size=2,
+      features=EncoderTaskFeatures(head),
+    )
+    assert told in report(config, num=1, sample_batches=1)
 
 
 @pytest.mark.parametrize('page', ['', 'missing/page.html', '.'])

@@ -11,7 +11,7 @@ import pytest
 
 from t5x_lite.core import errors
 from t5x_lite.data import prepared, sources, tfds_records
-from t5x_lite.data.formats import tfrecord
+from t5x_lite.data.formats import array_records, tfrecord
 
 ANSWERS = [{'answer_start': 0, 'text': 'Überall'}, {'answer_start': 9, 'text': 'and “there”'}]
 # A record of every set as TFDS's builders yield it, and what differs when it is read.
@@ -156,6 +156,48 @@ def test_records_have_the_schema_of_tfds(tmp_path, no_network, name, file_format
   assert [plain(record) for record in records.__getitems__([4, 0, 2])] == [rows[4], rows[0], rows[2]]
   with pytest.raises(IndexError):
     records[5]
+
+
+@pytest.mark.parametrize('name', SETS)
+def test_array_records_are_decoded_as_tfds_decodes_them(tmp_path, no_network, name):
+  """To the last dtype, slices included; nothing is made text yet."""
+  import tensorflow_datasets as tfds
+
+  prepare(tmp_path, name, 'array_record', num_records=7)
+  source = sources.TfdsSource(name, data_dir=str(tmp_path))
+  for split in ('train', 'train[1:6]'):
+    theirs = tfds.builder_from_directory(source.folder()).as_data_source(split=split)
+    ours = source.random_access(split)._data_source
+    assert len(ours) == len(theirs) > 0
+    for index in range(len(ours)):
+      assert_identical(ours[index], theirs[index])
+    for one, other in zip(ours.__getitems__([3, 0]), theirs.__getitems__([3, 0]), strict=True):
+      assert_identical(one, other)
+
+
+def assert_identical(one, other):
+  assert type(one) is type(other)
+  if isinstance(one, dict):
+    assert one.keys() == other.keys()
+    for key in one:
+      assert_identical(one[key], other[key])
+  elif isinstance(one, list):
+    for mine, their in zip(one, other, strict=True):
+      assert_identical(mine, their)
+  elif isinstance(one, np.ndarray):
+    assert one.dtype == other.dtype
+    np.testing.assert_array_equal(one, other)
+  else:
+    assert one == other
+
+
+def test_a_shard_with_fewer_records_than_noted_is_told(tmp_path, no_network):
+  prepare(tmp_path, 'c4/en:3.1.0', 'array_record')
+  source = sources.TfdsSource('c4/en:3.1.0', data_dir=str(tmp_path))
+  shard = sorted(source.folder().glob('*.array_record*'))[1]
+  array_records.write_records(shard, [b'only one'])
+  with pytest.raises(errors.UsageError, match=f'{shard} holds 1 records, expected 2'):
+    source.random_access('train')[3]
 
 
 def test_slices_of_a_set_in_tfrecord_files(tmp_path, no_network):

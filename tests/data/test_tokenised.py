@@ -10,7 +10,7 @@ import pytest
 from hypothesis import strategies as st
 
 from t5x_lite.core import errors
-from t5x_lite.data import documents, hashes, pipeline, token_ids, tokenised
+from t5x_lite.data import dataset_config, documents, hashes, mixtures, pipeline, token_ids, tokenised
 from t5x_lite.data import task as tasks
 from t5x_lite.data.features import DecoderOnlyFeatures
 from t5x_lite.data.preparation import tokenisation
@@ -87,6 +87,22 @@ def test_a_run_changes_from_text_to_ids_in_the_middle(config, tmp_path):
     next(text)
   ids.set_state(text.get_state())
   assert_same([next(ids) for _ in range(4)], [next(text) for _ in range(4)])
+
+
+def test_tasks_that_are_only_evaluated_come_along(config, registry, add_pair_task, tmp_path):
+  besides = add_pair_task('besides', [([7], [8])], [([5], [6])] * 3)
+  registry.register(dataclasses.replace(besides, name='only', splits={'validation': 'validation'}))
+  inner = registry.register(mixtures.Mixture('inner', (('docs', 1.0), ('pairs', 1.0)), evaluated=('only', 'pairs')))
+  outer = registry.register(mixtures.Mixture('outer', ((inner.name, 1.0),)))
+  text = dataclasses.replace(config, mixture_or_task_name='outer')
+  assert [each.name for each in registry.tasks(outer)] == ['docs', 'pairs']  # what is trained on stays
+  ids = tokenise(text, tmp_path)
+  for data in (text, ids):
+    assert set(dataset_config.of_each_task(data)) == {'docs', 'pairs'}  # it has no train
+    held_out = dataset_config.of_each_task(dataclasses.replace(data, split='validation', repeat=False))
+    assert set(held_out) == {'docs', 'pairs', 'only'}
+    batch = next(pipeline.build(held_out['only']))
+    assert sum((batch['decoder_target_tokens'] == 6).sum(axis=1)) == 3
 
 
 def test_sentences_stay_apart(registry, add_text_task, number_tokenizer, tmp_path):

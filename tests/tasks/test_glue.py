@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from t5x_lite.data import mixtures, prepared, task
+from t5x_lite.data import dataset_config, mixtures, prepared, task
+from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.metrics import registry
 from t5x_lite.tasks import glue
 
@@ -159,7 +160,8 @@ def test_labels_are_in_the_order_of_tfds():
 
   for config in tfds_glue.Glue.BUILDER_CONFIGS:
     assert task.get(f'glue_{config.name}').encoder.labels == tuple(config.label_classes or ())
-    assert task.get(f'glue_{config.name}').source.name == f'glue/{config.name}:{config.version}'
+    prepared_as = 'mnli' if config.name.startswith('mnli') else config.name
+    assert task.get(f'glue_{config.name}').source.name == f'glue/{prepared_as}:{config.version}'
 
 
 def test_the_mixture_has_the_rates_of_t5():
@@ -168,3 +170,17 @@ def test_the_mixture_has_the_rates_of_t5():
   shares = dict(zip((member.name for member in blend.tasks), blend.stages[0][1], strict=True))
   assert shares['glue_mnli'] / shares['glue_rte'] == pytest.approx(392_702 / 2_490)
   assert all('validation' in member.splits for member in blend.tasks)
+
+
+def test_both_kinds_of_mnli_are_evaluated_and_the_diagnostics_where_there_are_no_labels():
+  """As T5 does by tasks of rate 0: by default, that is on validation splits, and on test splits."""
+  mixture = 'glue_v002_proportional'
+  trained = {member.name for member in task.tasks(mixture)}
+  for split, besides in (('validation', {'glue_mnli_mismatched'}), ('test', {'glue_mnli_mismatched', 'glue_ax'})):
+    config = DatasetConfig(mixture_or_task_name=mixture, task_feature_lengths={'inputs': 8, 'targets': 8}, split=split)
+    each = dataset_config.of_each_task(config)
+    assert set(each) == trained | besides
+    found = {name: own.mixture_or_task_name for name, own in each.items()}
+    assert found['glue_mnli'].source_split(split) == f'{split}_matched'
+    assert found['glue_mnli_mismatched'].source_split(split) == f'{split}_mismatched'
+    assert found['glue_mnli_mismatched'].source == found['glue_mnli'].source

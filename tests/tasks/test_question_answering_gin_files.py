@@ -75,3 +75,31 @@ def test_batches_are_made_of_original_files(dataset, tmp_path):
     batches.close()
   text = config.tokenizer.decode(batch['encoder_input_tokens'][0])
   assert 'sst2 sentence: ' in text and ('fine and good' in text or 'bad and worse' in text)
+
+
+@pytest.mark.parametrize(
+  ('benchmark', 'config', 'head', 'key'),
+  [
+    ('glue', 'qnli', 'classification', 'encoder_label'),
+    ('glue', 'stsb', 'regression', 'encoder_label_value'),
+    ('super_glue', 'copa', 'multiple_choice', 'encoder_label'),
+  ],
+)
+def test_heads_read_the_tasks_of_the_same_gin_files(dataset, benchmark, config, head, key, tmp_path):
+  """Batches from the original files, with a published vocabulary."""
+  pytest.importorskip('tokenizers')
+  if benchmark == 'glue':
+    folder = folders.write(tmp_path / 'set', folders.GLUE[config])
+  else:
+    folder = folders.write(tmp_path / 'set', {'train.jsonl': folders.json_lines(folders.SUPER_GLUE[config])})
+  vocabulary = pathlib.Path(__file__).parents[1] / 'golden/tokenizers/bert'
+  made = dataset(
+    *('bert_tiny.gin', f'data/{benchmark}.gin', 'data/original_files.gin', 'data/published_vocabulary.gin'),
+    *('data/encoder_heads.gin', f'--gin.HEAD={head}', f'--gin.TASK_NAME={benchmark}_{config}'),
+    *(f'--gin.TASK_DIRECTORY={folder}', f'--gin.VOCABULARY_PATH={vocabulary}', '--gin.BATCH_SIZE=2'),
+  )
+  assert made.task_feature_lengths == {'inputs': 384}
+  batches = pipeline.build(made)
+  batch = next(batches)
+  batches.close()
+  assert batch['encoder_input_tokens'].shape == (2, 384) and key in batch

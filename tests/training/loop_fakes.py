@@ -129,13 +129,11 @@ class FakeIterator:
   def set_state(self, state):
     self.position = state['position']
 
-  def statistics(self):
-    return {
-      'examples_per_task': {'a': 3 * self.position, 'b': self.position},
-      'tokens_per_task': {'a': 3 * self.position, 'b': 5 * self.position},
-      'truncated_per_task': {'a': 0, 'b': self.position},
-      'dropped_per_task': {'a': 0, 'b': 0},
-    }
+  task_names = ('a', 'b')
+
+  def counts(self):
+    per_batch = {'examples': (3, 1), 'tokens': (3, 5), 'truncated': (0, 1), 'dropped': (0, 0)}
+    return {name: self.position * np.array(counts, np.int64) for name, counts in per_batch.items()}
 
 
 def make_batch(number: int, gain: float = 1.0):

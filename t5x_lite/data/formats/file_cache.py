@@ -49,6 +49,10 @@ class FileId(NamedTuple):
     return hashlib.sha256(repr(tuple(self)).encode()).hexdigest()[:24]
 
 
+class BrokenOff(errors.UsageError):
+  """A file breaks off so that nothing in it can be read. Where bad records are skipped, so is the file."""
+
+
 class PlainCopy(NamedTuple):
   """What is in a compressed file.
 
@@ -137,9 +141,9 @@ def _decompress(path: str, copy: IO[bytes]) -> str | None:
   with _plain(path) as stream:
     while True:
       try:
-        block = stream.read(_BLOCK)
+        block = stream.read1(_BLOCK)  # what there is of a block, of one that breaks off too
       except _BROKEN as error:
-        if not copy.tell():
+        if not copy.tell() and not isinstance(error, EOFError) and 'runcated' not in str(error):
           raise errors.UsageError(f'cannot read {path}: {error}') from error
         return f'breaks off or is damaged after {copy.tell()} decompressed bytes: {error}'
       if not block:

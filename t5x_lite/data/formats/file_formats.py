@@ -67,6 +67,19 @@ class RecordFile(Protocol):
     """One record. Raises `BadRecord` if there is something wrong with it."""
 
 
+class NoRecords:
+  """A file of which nothing can be read."""
+
+  problem: str | None = None
+
+  def __len__(self) -> int:
+    return 0
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    """Raises `IndexError`."""
+    raise IndexError(index)
+
+
 class SpanFile:
   """The records of a file that are spans of its bytes.
 
@@ -129,6 +142,7 @@ def open_file(path: str, reading: Reading) -> RecordFile:
   """The records of the file at `path`.
 
   Raises:
+    BrokenOff: it breaks off before there is anything that can be read.
     UsageError: it cannot be read, or its format is unknown.
   """
   name = reading.format if reading.format != AUTO else format_of(path)
@@ -141,9 +155,11 @@ def open_file(path: str, reading: Reading) -> RecordFile:
   if name == 'text' and reading.documents == FILE:
     return WholeFile(path)
   plain = file_cache.decompressed(file_cache.identify(path))
+  if plain.problem is not None and not plain.file.size:
+    raise file_cache.BrokenOff(f'{path}: {plain.problem}')
   if name in ('arrow', 'parquet'):
     if plain.problem is not None:
-      raise errors.UsageError(f'{path}: {plain.problem}')
+      raise file_cache.BrokenOff(f'{path}: {plain.problem}')
     return arrow.ArrowFile(plain.file if name == 'arrow' else arrow.arrow_copy(plain.file))
   if name == 'json':
     plain = _json_lines(path, plain)
@@ -170,7 +186,7 @@ def _json_lines(path: str, plain: file_cache.PlainCopy) -> file_cache.PlainCopy:
   if _holds_lines(data):
     return plain
   if plain.problem is not None:
-    raise errors.UsageError(f'{path}: {plain.problem}')
+    raise file_cache.BrokenOff(f'{path}: {plain.problem}')
 
   def build(folder: pathlib.Path) -> None:
     try:

@@ -78,13 +78,22 @@ class _File:
   def __init__(self, path: str, reading: file_formats.Reading, fields: tuple[str, ...], skip_bad: bool):
     self._path = path
     self._fields = fields
-    self._records = file_formats.open_file(path, reading)
     self._bad = np.zeros(0, np.int64)
     self.skipped: dict[str, int] = {}
+    self._records: file_formats.RecordFile
+    try:
+      self._records = file_formats.open_file(path, reading)
+    except file_cache.BrokenOff as error:
+      if not skip_bad:
+        raise
+      _log.warning('skipped a whole file: %s', error)
+      self._records, self.skipped = file_formats.NoRecords(), {_TRUNCATED: 1}
+      return
     if skip_bad:
       self._skip_bad(hashlib.sha256(repr((reading, fields)).encode()).hexdigest()[:8])
     elif self._records.problem is not None:
-      raise errors.UsageError(f'{path}: {self._records.problem}')
+      near = f', near record {len(self._records) - 1}' if len(self._records) else ''
+      raise errors.UsageError(f'{path}: {self._records.problem}{near}')
 
   def __len__(self) -> int:
     return len(self._records) - len(self._bad)

@@ -18,6 +18,7 @@ from t5x_lite.data.vocabularies import readable
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 
 TEXTS = ('inputs', 'targets')  # of an example; its other features are numbers
+_LABELS = ('label', 'tags')  # of an example for a head
 
 _MAX_DOCUMENTS = 8  # shown of one example
 _MAX_CHARACTERS = 4000  # shown of one text
@@ -85,9 +86,15 @@ def first(data: OpenedDataset, num: int) -> list[Example]:
 
 
 def texts_of(data: OpenedDataset, task: Task, record: Record) -> list[dict[str, str]]:
-  """What the task makes of a record: each example's texts by name, and the label where it has one."""
-  made = task.encoder_examples(record) if _has_labels(data) else task.examples(record)
-  return [{name: _as_text(value) for name, value in example.items()} for example in made]
+  """What the task makes of a record: each example's texts by name, and labels and tags as the task calls them."""
+  if not _has_labels(data):
+    return [dict(example) for example in task.examples(record)]
+  assert task.encoder is not None, task.name
+  names = task.encoder.labels
+  return [
+    {key: _as_text(_named(value, names) if key in _LABELS else value) for key, value in example.items()}
+    for example in task.encoder_examples(record)
+  ]
 
 
 class _Recorder:
@@ -146,6 +153,13 @@ def _example(
 
 def _has_labels(data: OpenedDataset) -> bool:
   return isinstance(data.config.features, EncoderTaskFeatures)
+
+
+def _named(value: Any, names: Sequence[str]) -> Any:
+  """A label, or tags, by name; a number of which no name is known as it is."""
+  if isinstance(value, list | tuple):
+    return [_named(each, names) for each in value]
+  return names[value] if isinstance(value, int) and 0 <= value < len(names) else value
 
 
 def _as_text(value: Any) -> str:

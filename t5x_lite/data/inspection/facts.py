@@ -9,6 +9,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from t5x_lite.data import dataset_config, hashes, pipeline
 from t5x_lite.data.dataset_config import DatasetConfig, OpenedDataset, Part
 from t5x_lite.data.inspection import examples as inspection_examples
@@ -199,20 +201,25 @@ def _task(data: OpenedDataset, part: Part, statistics: Mapping[str, Any], sample
 
 
 def _documents(data: OpenedDataset, part: Part, count: int) -> Documents:
-  """Empty documents and exact duplicates among the first records; they are told apart by digests of their texts."""
+  """Empty documents and exact duplicates among the first records, by hashes of 64 bits, 8 bytes of memory each.
+
+  Of 10^9 different records one in 37 such counts would find a single duplicate that is none.
+  """
   count = min(count, len(part.records))
-  empty = characters = 0
-  seen: set[bytes] = set()
+  empty = characters = filled = 0
+  hashes_of = np.zeros(count, np.uint64)
   for start in range(0, count, _RECORDS_AT_ONCE):
     for record in part.records.__getitems__(range(start, min(start + _RECORDS_AT_ONCE, count))):
       texts = [text for example in inspection_examples.texts_of(data, part.task, record) for text in example.values()]
       characters += sum(map(len, texts))
       if any(text.strip() for text in texts):
-        seen.add(hashlib.sha256(repr(texts).encode()).digest())
+        digest = hashlib.blake2b(repr(texts).encode(), digest_size=8).digest()
+        hashes_of[filled] = int.from_bytes(digest, 'little')
+        filled += 1
       else:
         empty += 1
   skipped = dict(getattr(part.records, 'skipped', {}))
-  return Documents(count, empty, count - empty - len(seen), characters, skipped)
+  return Documents(count, empty, filled - len(np.unique(hashes_of[:filled])), characters, skipped)
 
 
 def _sample(config: DatasetConfig, data: OpenedDataset, sample_batches: int) -> tuple[Sample, Mapping[str, Any]]:

@@ -145,8 +145,8 @@ def _documents(tasks: Sequence[TaskFacts]) -> list[str]:
     skipped = ''.join(f', {count:,} skipped ({reason})' for reason, count in found.skipped.items())
     lines += _paragraph(
       task.name,
-      f'{found.read:,} read: {found.empty:,} empty, {found.duplicates:,} duplicates of an earlier one, '
-      f'{found.characters / max(found.read, 1):,.0f} characters on average{skipped}',
+      f'{found.read:,} of {task.records:,} read: {found.empty:,} empty, {found.duplicates:,} duplicates of an earlier '
+      f'one, {found.characters / max(found.read, 1):,.0f} characters on average{skipped}',
     )
   return lines
 

@@ -43,6 +43,8 @@ def tokenise(
 ) -> list[pathlib.Path]:
   """Writes the ids of all documents or pairs; goes on where an earlier call was interrupted.
 
+  Of tasks that a mixture is only evaluated on, it takes those of the splits that they have; by default `validation`.
+
   Args:
     entry: a task or a mixture, or its name.
     tokenizer: makes the ids.
@@ -61,14 +63,15 @@ def tokenise(
   if num_shards is not None and num_shards < 1:
     raise errors.UsageError(f'got {num_shards} shards, expected at least 1')
   entry, folder = tasks.get(entry), pathlib.Path(directory).expanduser().absolute()
-  members = tasks.tasks(entry)
+  besides = tuple((each, _among(each, splits or ('validation',))) for each in tasks.only_evaluated(entry))
+  members = (*((each, splits) for each in tasks.tasks(entry)), *((each, own) for each, own in besides if own))
   single = isinstance(entry, tasks.Task)
   _check_folder(folder, single)
-  below = {member.name: '.' if single else urllib.parse.quote(member.name, safe='') for member in members}
-  for member in members:
+  below = {member.name: '.' if single else urllib.parse.quote(member.name, safe='') for member, _ in members}
+  for member, own in members:
     if member.ids is not None:
       raise errors.UsageError(f'task {member.name!r} is tokenised already, in {member.ids.directory}')
-    plans = _plan(member, splits, num_shards)
+    plans = _plan(member, own, num_shards)
     kind = token_ids.kind_for(member, objective)
     _tokenise_task(member, tokenizer, folder / below[member.name], kind, plans, workers)
   if isinstance(entry, Mixture):
@@ -79,8 +82,14 @@ def tokenise(
       for step, shares in blend.stages
     ]
     info = {'version': tokenised.VERSION, 'name': entry.name, 'unit': blend.unit, 'stages': stages, 'tasks': below}
+    info['evaluated'] = [each.name for each, own in besides if own]
     shard_jobs.write_json(folder / tokenised.MIXTURE_INFO, info)
-  return [folder / below[member.name] for member in members]
+  return [folder / below[member.name] for member, _ in members]
+
+
+def _among(task: tasks.Task, splits: Sequence[str]) -> tuple[str, ...]:
+  """Those of the splits that a task has."""
+  return tuple(split for split in splits if task.has_split(split))
 
 
 def _check_folder(folder: pathlib.Path, single: bool) -> None:
