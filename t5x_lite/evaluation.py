@@ -11,9 +11,12 @@ import numpy as np
 
 from t5x_lite import predictions
 from t5x_lite.core import errors
-from t5x_lite.data import dataset_config, pipeline
+from t5x_lite.data import dataset_config, pipeline, task
 from t5x_lite.data.dataset_config import DatasetConfig
+from t5x_lite.data.encoder.features import EncoderTaskFeatures
 from t5x_lite.partitioning import sharding
+from t5x_lite.scoring import items
+from t5x_lite.scoring.scorer import Scorer
 from t5x_lite.training import evaluate as evaluate_lib
 from t5x_lite.training.samples import Sample
 from t5x_lite.training.steps import Trainer
@@ -38,14 +41,29 @@ class HeldOut:
     config: the held-out data: one pass, not shuffled.
     eval_steps: batches of a task's evaluation; None: all of them.
     num_samples: predictions per task.
+    score: whether the tasks' own metrics are computed, of predictions for the whole split.
   """
 
-  def __init__(self, trainer: Trainer, config: DatasetConfig, *, eval_steps: int | None, num_samples: int):
+  def __init__(
+    self,
+    trainer: Trainer,
+    config: DatasetConfig,
+    *,
+    eval_steps: int | None,
+    num_samples: int,
+    score: bool = False,
+  ):
     self.split = config.split
     self._trainer = trainer
     self._eval_steps = eval_steps
     self._num_samples = num_samples
     self._tasks = dataset_config.of_each_task(config)
+    members = {part.name: part for part in task.tasks(config.mixture_or_task_name)}
+    self._scorers = {
+      name: Scorer(trainer, own)
+      for name, own in self._tasks.items()
+      if score and name in members and items.is_scored(members[name], own)
+    }
     self._entropy: dict[str, float] = {}
     self._examples: dict[str, dict[str, np.ndarray]] = {}
     self._predictor = predictions.predictor(trainer.learner.module, config)
@@ -53,12 +71,23 @@ class HeldOut:
       pipeline.build(own).close()
 
   def evaluate(self, params: Any) -> dict[str, dict[str, float]]:
-    """Metrics by task; `unigram_entropy` is what the best model without any context would have as its loss."""
-    return {name: self._evaluate(name, params) for name in self._tasks}
+    """Metrics by task, those of its own with `score/` before their names, `score` their mean.
+
+    `unigram_entropy` is what the best model without any context would have as its loss.
+    """
+    return {name: self._evaluate(name, params) | self._score(name, params) for name in self._tasks}
+
+  def _score(self, name: str, params: Any) -> dict[str, float]:
+    """The task's own metrics, where it has some that a model of this kind is scored with."""
+    if name not in self._scorers:
+      return {}
+    scorer = self._scorers[name]
+    return scorer.score(scorer.predict(params))
 
   def _evaluate(self, name: str, params: Any) -> dict[str, float]:
     config, trainer = self._tasks[name], self._trainer
-    if name not in self._entropy:
+    labelled = isinstance(config.features, EncoderTaskFeatures)
+    if not labelled and name not in self._entropy:
       batches = pipeline.build(config)
       self._entropy[name] = evaluate_lib.unigram_entropy(batches, max_steps=self._eval_steps)
       batches.close()
@@ -68,7 +97,7 @@ class HeldOut:
       metrics = evaluate_lib.evaluate(trainer.eval_step, params, batches, shard, max_steps=self._eval_steps)
     finally:
       batches.close()
-    return metrics | {'unigram_entropy': self._entropy[name]}
+    return metrics if labelled else metrics | {'unigram_entropy': self._entropy[name]}
 
   def predict(self, params: Any) -> dict[str, list[Sample]]:
     """What the model makes of the first held-out examples of each task; see `predictions`."""

@@ -22,34 +22,7 @@ from flax import struct
 
 from t5x_lite.core import axes
 from t5x_lite.core.logits import FactoredLogits
-
-
-@struct.dataclass
-class LabelSums:
-  """Scalar float32 sums over the labels of examples (BERT's next sentence).
-
-  Attributes:
-    loss: cross entropy, in nats.
-    correct: hits of the argmax.
-    weight: the weights themselves.
-  """
-
-  loss: jax.Array
-  correct: jax.Array
-  weight: jax.Array
-
-
-def label_sums(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> LabelSums:
-  """Sums over labels at some positions.
-
-  Args:
-    logits: float32 `[B, L, C]`.
-    labels: int32 `[B, L]`.
-    weights: float32 `[B, L]`, 0 where there is no label.
-  """
-  nll = -jnp.take_along_axis(jax.nn.log_softmax(logits), labels[..., None], axis=-1)[..., 0]
-  correct = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
-  return LabelSums(jnp.sum(nll * weights), jnp.sum(correct * weights), jnp.sum(weights))
+from t5x_lite.label_losses import LabelSums
 
 
 @struct.dataclass
@@ -79,7 +52,7 @@ class LossSums:
     names = [field.name for field in dataclasses.fields(self) if field.name != 'labels']
     sums = {f'{name}_sum': getattr(self, name) for name in names}
     if self.labels is not None:
-      sums |= {f'label_{field.name}_sum': getattr(self.labels, field.name) for field in dataclasses.fields(self.labels)}
+      sums |= {f'label_{name}': value for name, value in self.labels.named().items()}
     return sums
 
 

@@ -17,6 +17,8 @@ examples can share a row: that of a text at its [CLS], that of a word at its fir
 
     {side}_label           the label (BERT's next sentence, a class, a tag), and of choices 1 at the [CLS] of the right
                            one; 0 elsewhere
+    {side}_label_group     of choices: at the [CLS] of each the number, from 1, that its question has in its row; 0
+                           elsewhere
     {side}_label_weights   weight of that label in the loss, float32; 0.0 elsewhere, and where it is unknown
     {side}_label_value     float32, in the place of the label where it is a number
     {side}_span_start      float32, 1.0 at the first position of an example's answer, or at its [CLS] if it has none
@@ -65,9 +67,12 @@ POOL_POSITION = 'pool_position'
 LABEL = 'label'
 LABEL_WEIGHTS = 'label_weights'
 LABEL_VALUE = 'label_value'
+LABEL_GROUP = 'label_group'
 SPAN_START = 'span_start'
 SPAN_END = 'span_end'
 
+# What examples that are labelled, and have nothing else to predict, may be labelled with.
+LABELS = (LABEL, LABEL_VALUE, LABEL_GROUP, SPAN_START, SPAN_END)
 _FLOATS = frozenset((LOSS_WEIGHTS, LABEL_WEIGHTS, LABEL_VALUE, SPAN_START, SPAN_END))
 
 
@@ -94,6 +99,21 @@ def targets(batch: Batch) -> tuple[Any, Any]:
   """`(target tokens int32 [B, L], loss weights float32 [B, L])` of the predicting side."""
   side = predicting_side(batch)
   return batch[key(side, TARGET_TOKENS)], batch[key(side, LOSS_WEIGHTS)]
+
+
+def is_labelled(batch: Batch) -> bool:
+  """Whether the labels of examples are all that is learned: no tokens are predicted."""
+  sides = (DECODER, ENCODER)
+  predicted = any(key(side, TARGET_TOKENS) in batch for side in sides)
+  return not predicted and any(key(side, name) in batch for side in sides for name in LABELS)
+
+
+def labelled_side(batch: Batch) -> str:
+  """The side of a batch that predicts no tokens whose examples have labels."""
+  for side in (ENCODER, DECODER):
+    if any(key(side, name) in batch for name in LABELS):
+      return side
+  raise KeyError(f'neither target tokens nor labels in a batch of {sorted(batch)}')
 
 
 def has_labels(batch: Batch) -> bool:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from t5x_lite.core.batch import INPUT_TOKENS, POSITIONS, SEGMENT_IDS, key
+from t5x_lite.core.batch import INPUT_TOKENS, LABEL_GROUP, POSITIONS, SEGMENT_IDS, key
 from t5x_lite.data import features
 
 FIRST_FIT, SPLIT, FILL = MODES = ('first_fit', 'split', 'fill')
@@ -200,11 +200,15 @@ class SplitPacker:
 
 
 def write_row(row: Row, batch: Mapping[str, np.ndarray], index: int, converter: features.FeatureConverter) -> None:
-  """Writes a row into `batch[...][index]`, which must hold zeros. Segment ids count from 1; padding stays 0."""
+  """Writes a row into `batch[...][index]`, which must hold zeros. Segment ids count from 1; padding stays 0.
+
+  So do the numbers of questions that have choices.
+  """
   for side in row.used:
     names = converter.keys(side)
     segment_key = key(side, SEGMENT_IDS)
-    start = last_segment = 0
+    group_key = key(side, LABEL_GROUP)
+    start = last_segment = last_group = 0
     for entry in row.entries:
       end = start + entry.length(side)
       for name in names:
@@ -212,4 +216,8 @@ def write_row(row: Row, batch: Mapping[str, np.ndarray], index: int, converter: 
       segments = batch[segment_key][index, start:end]
       segments += last_segment  # an example has one segment, or several: those of a question's choices
       last_segment = int(segments[-1])
+      if group_key in names:
+        groups = batch[group_key][index, start:end]
+        groups[groups > 0] += last_group
+        last_group = max(last_group, int(groups.max()))
       start = end

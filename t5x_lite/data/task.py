@@ -47,6 +47,10 @@ class EncoderTask:
     labels: names of classes or tags, in the order of their indices.
     long_examples: as of the task; None: the task's.
     stride: as of the task; None: the task's.
+    metrics: names of the metrics that predictions of the head are scored with; None: the task's.
+    answer: from a record and what the head predicts (the index of a class or choice) to what the metrics compare; None:
+      the prediction as it is.
+    may_lack_answer: whether a question may have none (head 'span'): an empty text is a prediction then.
   """
 
   head: str
@@ -54,6 +58,9 @@ class EncoderTask:
   labels: tuple[str, ...] = ()
   long_examples: str | None = None
   stride: int | None = None
+  metrics: tuple[str, ...] | None = None
+  answer: Callable[[Record, Any], Any] | None = None
+  may_lack_answer: bool = False
 
   def __post_init__(self):
     if self.head not in HEADS:

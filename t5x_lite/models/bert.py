@@ -10,7 +10,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from t5x_lite.core import axes
-from t5x_lite.core.batch import ENCODER, INPUT_TOKENS, LABEL, POSITIONS, SEGMENT_IDS, TOKEN_TYPE_IDS, Batch, key
+from t5x_lite.core.batch import (
+  ENCODER,
+  INPUT_TOKENS,
+  LABEL,
+  POSITIONS,
+  SEGMENT_IDS,
+  TOKEN_TYPE_IDS,
+  Batch,
+  is_labelled,
+  key,
+)
 from t5x_lite.core.logits import LABEL_LOGITS, FactoredLogits
 from t5x_lite.models import heads
 from t5x_lite.models.config import ModelConfig, check_choice, normal_init
@@ -156,10 +166,17 @@ class Bert(nn.Module):
     """
     hidden = self.encode(batch, deterministic=deterministic)
     if key(ENCODER, LABEL) in batch and 'nsp' in self.config.heads:
-      each = hidden.reshape(-1, 1, hidden.shape[-1])
-      logits = self.heads(each, jnp.ones(each.shape[:2], jnp.int32), deterministic=deterministic)['nsp_logits']
-      self.sow(LABEL_LOGITS, 'nsp', logits.reshape(*hidden.shape[:2], -1))
+      self.sow(LABEL_LOGITS, 'nsp', self._everywhere(hidden, batch, deterministic)['nsp_logits'])
     return self.mlm(hidden, self.embeddings.tokens)
+
+  def label_logits(self, batch: Batch, *, deterministic: bool = True) -> jax.Array:
+    """Logits of the head for labels at every position, float32 `[B, L, C]`; rows may hold several examples."""
+    outputs = self._everywhere(self.encode(batch, deterministic=deterministic), batch, deterministic)
+    return outputs[heads.OUTPUTS[heads.answering(self.config.heads)]]
+
+  def _everywhere(self, hidden: jax.Array, batch: Batch, deterministic: bool) -> dict[str, jax.Array]:
+    segments = batch[key(ENCODER, SEGMENT_IDS)]
+    return self.heads(hidden, segments, deterministic=deterministic, everywhere=True)
 
   def encode(self, batch: Batch, *, deterministic: bool = True) -> jax.Array:
     """The last hidden state `[B, L, D]`."""
@@ -169,9 +186,10 @@ class Bert(nn.Module):
     return self.blocks(x, context, deterministic=deterministic)[0]
 
   def flops_per_step(self, spec: Mapping[str, jax.ShapeDtypeStruct]) -> float:
-    """Analytic FLOPs of a training step of the masked language model on batches of these shapes (see `nn.flops`)."""
+    """Analytic FLOPs of a training step on batches of these shapes (see `nn.flops`)."""
     config = self.config
     batch, length = spec[key(ENCODER, INPUT_TOKENS)].shape
     row = config.num_layers * flops.block_flops(config.block(), length)
-    row += 2 * length * config.emb_dim**2 + flops.logits_flops(length, config.emb_dim, config.vocab_size)
+    if not is_labelled(spec):  # else a head for labels, which is small
+      row += 2 * length * config.emb_dim**2 + flops.logits_flops(length, config.emb_dim, config.vocab_size)
     return float(flops.BACKWARD_TOO * batch * row)

@@ -66,7 +66,13 @@ class TaskHeads(nn.Module):
 
   @nn.compact
   def __call__(
-    self, hidden: jax.Array, segments: jax.Array, position: jax.Array | None = None, *, deterministic: bool = True
+    self,
+    hidden: jax.Array,
+    segments: jax.Array,
+    position: jax.Array | None = None,
+    *,
+    deterministic: bool = True,
+    everywhere: bool = False,
   ) -> dict[str, jax.Array]:
     """Outputs by name, float32.
 
@@ -75,6 +81,8 @@ class TaskHeads(nn.Module):
       segments: int32 `[B, L]`, 0 for padding; one example a row.
       position: int32 `[B]`, the position that stands for its row; None: what `pool` says.
       deterministic: whether dropout is off.
+      everywhere: whether every position stands for something: examples share rows, and only the batch knows which
+        positions are theirs. Outputs of pooled heads are then `[B, L, ...]`. They are small beside a layer.
 
     Returns:
       Of the heads there are: `pooler_output` `[B, D]`, `nsp_logits` `[B, 2]`, `classification_logits`
@@ -85,7 +93,7 @@ class TaskHeads(nn.Module):
     dropout = nn.Dropout(self.dropout_rate, name='dropout')
     pooled_names = [name for name in self.names if name in _POOLED]
     if pooled_names or 'pooler' in self.names:
-      pooled = take_position(hidden, segments, self.pool, position)
+      pooled = hidden if everywhere else take_position(hidden, segments, self.pool, position)
       if self.pooler:
         features = hidden.shape[-1]
         pooled = Dense(features, (axes.EMBED, axes.MLP), True, self.dtype, self.kernel_init, name='pooler')(pooled)
@@ -117,6 +125,11 @@ def take_position(hidden: jax.Array, segments: jax.Array, which: str, position: 
     assert which == 'last', which
     position = jnp.max(jnp.where(segments > 0, jnp.arange(segments.shape[1], dtype=jnp.int32), 0), axis=1)
   return jnp.take_along_axis(hidden, position[:, None, None], axis=1)[:, 0]
+
+
+def answering(names: tuple[str, ...]) -> str:
+  """The head that answers where labels are all that is learned: the first of those with labels."""
+  return next(name for name in names if name in OUTPUTS)
 
 
 class MaskedLanguageModel(nn.Module):

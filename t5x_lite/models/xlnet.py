@@ -24,6 +24,7 @@ from t5x_lite.core.batch import (
   TARGET_MAPPING,
   TOKEN_TYPE_IDS,
   Batch,
+  is_labelled,
   key,
 )
 from t5x_lite.core.errors import UsageError
@@ -210,8 +211,15 @@ class Xlnet(nn.Module):
     """Logits of the language model at every position, or target, not yet multiplied out."""
     return self.lm(self._run(batch, None, deterministic=deterministic)[0], self.tokens)
 
+  def label_logits(self, batch: Batch, *, deterministic: bool = True) -> jax.Array:
+    """Logits of the head for labels at every position, float32 `[B, L, C]`; rows may hold several examples."""
+    hidden = self._run(batch, None, deterministic=deterministic)[0]
+    segments = batch[key(DECODER, SEGMENT_IDS)]
+    outputs = self.heads(hidden, segments, deterministic=deterministic, everywhere=True)
+    return outputs[heads.OUTPUTS[heads.answering(self.config.heads)]]
+
   def flops_per_step(self, spec: Mapping[str, jax.ShapeDtypeStruct]) -> float:
-    """Analytic FLOPs of a training step of the language model on batches of these shapes (see `nn.flops`)."""
+    """Analytic FLOPs of a training step on batches of these shapes (see `nn.flops`)."""
     config, mapping = self.config, spec.get(key(DECODER, TARGET_MAPPING))
     batch, length = spec[key(DECODER, INPUT_TOKENS)].shape
     queries = length if mapping is None else mapping.shape[1]
@@ -231,7 +239,8 @@ class Xlnet(nn.Module):
       row += config.num_layers * stream(queries) - stream(length)
       if mapping is not None:
         row += config.num_layers * 2 * 2 * queries * length * joined
-    row += flops.logits_flops(queries, width, config.vocab_size)
+    if not is_labelled(spec):  # else a head for labels, which is small
+      row += flops.logits_flops(queries, width, config.vocab_size)
     # The rows of a batch share the projection of the sinusoids.
     shared = config.num_layers * 2 * 2 * length * width * joined * (2 if config.bi_data else 1)
     return float(flops.BACKWARD_TOO * (batch * row + shared))

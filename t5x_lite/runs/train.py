@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from t5x_lite import evaluation, families, run_folder
 from t5x_lite.core import errors, tree
-from t5x_lite.data import dataset_config, features, hashes, pipeline, row_predictions
+from t5x_lite.data import dataset_config, features, hashes, pipeline, row_predictions, task
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
@@ -56,9 +56,11 @@ def train(
   eval_dataset: DatasetConfig | None = None,
   eval_steps: int | None = 20,
   num_samples: int = 3,
+  score: bool = False,
   mesh: MeshShape = MeshShape(),  # noqa: B008, a frozen value
   random_seed: int = 0,
   initial_checkpoint_path: str | None = None,
+  restart_steps: bool = False,
   resize_vocabulary: bool = False,
   offload_optimizer: bool = False,
   dry_run: bool = False,
@@ -77,10 +79,12 @@ def train(
     eval_dataset: held-out data, each task of it evaluated by itself; None: no evaluation.
     eval_steps: batches of a task's evaluation; None: all of them.
     num_samples: predictions shown at each evaluation, per task.
+    score: whether evaluations compute the tasks' own metrics, of predictions for the whole split.
     mesh: how devices are arranged.
     random_seed: of initial parameters and dropout.
     initial_checkpoint_path: where the state comes from if `model_dir` has no checkpoint: a run's folder, or parameters
       in anything that `load_pretrained` reads, such as a name on the Hugging Face hub. Heads may be missing there.
+    restart_steps: whether steps and optimiser begin afresh there, instead of going on from the checkpoint's as T5's do.
     resize_vocabulary: whether the embedding tables there may be of another length; rows are added or dropped at the
       end.
     offload_optimizer: whether the optimiser state waits in the host's memory, to leave room on the device.
@@ -99,6 +103,7 @@ def train(
     if wanted is not None:
       dataset_config.check_values(wanted)
       families.check(learner.module, wanted.features)
+      families.check_labels(learner.module, wanted.features, task.tasks(wanted.mixture_or_task_name))
   evaluation.check_values(eval_steps, num_samples)
   model_dir = run_folder.locate(model_dir)
   profile = profiling.parse(profile_steps, loop.total_steps, model_dir)
@@ -122,7 +127,9 @@ def train(
     _check_vocabulary(dataset.tokenizer, learner.module)
     read = {**iterator.data.fingerprint, run_folder.DOCUMENT_ORDER: hashes.order_hash(iterator.data)}
     job = Job(
-      init=functools.partial(_initial_state, trainer, random_seed, initial_checkpoint_path, resize_vocabulary, console),
+      init=functools.partial(
+        _initial_state, trainer, random_seed, initial_checkpoint_path, resize_vocabulary, restart_steps, console
+      ),
       merge_data_states=pipeline.merge_states,
       record=config.values,
       flops_per_step=flops,
@@ -131,7 +138,8 @@ def train(
       watch=watch,
     )
     if eval_dataset is not None:
-      job = _evaluated(job, evaluation.HeldOut(trainer, eval_dataset, eval_steps=eval_steps, num_samples=num_samples))
+      options = {'eval_steps': eval_steps, 'num_samples': num_samples, 'score': score}
+      job = _evaluated(job, evaluation.HeldOut(trainer, eval_dataset, **options))
     console.note(run_folder.fingerprints(read))
     first = hashes.FirstBatches(iterator, _FIRST_BATCHES, lambda: _describe_first_batches(model_dir, first))
     data = TolerantIterator(first, console.note) if config.allow_change else first
@@ -178,7 +186,9 @@ def _evaluated(job: Job, held_out: evaluation.HeldOut) -> Job:
   return dataclasses.replace(job, evaluate=held_out.evaluate, predict=held_out.predict, eval_split=held_out.split)
 
 
-def _initial_state(trainer: Trainer, seed: int, path: str | None, resize: bool, console: Console) -> TrainState:
+def _initial_state(
+  trainer: Trainer, seed: int, path: str | None, resize: bool, restart: bool, console: Console
+) -> TrainState:
   """Where a run without checkpoints begins."""
   if path is None:
     return trainer.init(seed)
@@ -189,7 +199,7 @@ def _initial_state(trainer: Trainer, seed: int, path: str | None, resize: bool, 
     return pretrained.restore_params(path, trainer.learner.module, abstract, fresh, resize=resize)
 
   _check_same_model(pathlib.Path(path).expanduser(), trainer.learner.module)
-  state, told = warmstart.warm_start(trainer, path, seed, restore)
+  state, told = warmstart.warm_start(trainer, path, seed, restore, restart=restart)
   console.note(told)
   return state
 

@@ -14,6 +14,7 @@ Wording: T5's for a text and its class; TANL's (Paolini et al. 2021) for an inte
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Iterator
@@ -161,7 +162,7 @@ files_only.register(
   metrics=('intent_and_slots',),
   postprocess=parsed_intent_and_slots,
   reference=reference_intent_and_slots,
-  encoder=SLOTS.encoder,
+  encoder=dataclasses.replace(SLOTS.encoder, metrics=('entity_f1',)),
 )
 task.register(
   task.Task(

@@ -65,6 +65,11 @@ def relation_class(record: task.Record) -> task.Record:
   return {'text': _marked(record, {'e1': ('$', '$'), 'e2': ('#', '#')}), 'label': record['relation']}
 
 
+def relation_of_class(record: task.Record, label: int) -> str:
+  """The name of a predicted class."""
+  return LABELS[label]
+
+
 def semeval_files(folder: pathlib.Path, split: str) -> Iterator[task.Record]:
   """The records of `TRAIN_FILE.TXT`: `{'sentence': with <e1> and <e2>, 'relation': index of the label}`.
 
@@ -115,5 +120,5 @@ files_only.register(
   metrics=('semeval_relation_f1',),
   postprocess=relation_label,
   reference=relation_reference,
-  encoder=task.EncoderTask('classification', relation_class, LABELS),
+  encoder=task.EncoderTask('classification', relation_class, LABELS, answer=relation_of_class),
 )

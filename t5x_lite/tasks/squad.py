@@ -137,7 +137,9 @@ def _register(name: str, version: str, preprocess: task.Preprocess, **options: A
       splits=SPLITS,
       metrics=(name,),
       reference=right_answers,
-      encoder=task.EncoderTask('span', spans, long_examples=task.SPLIT, stride=DOC_STRIDE),
+      encoder=task.EncoderTask(
+        'span', spans, long_examples=task.SPLIT, stride=DOC_STRIDE, may_lack_answer=version == 'v2.0'
+      ),
       **options,
     )
   )

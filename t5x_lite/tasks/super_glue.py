@@ -111,6 +111,11 @@ def record_choices(record: task.Record) -> Iterator[task.Record]:
     yield {'text': text, 'choices': choices, 'label': label}
 
 
+def record_entity(record: task.Record, choice: int) -> str:
+  """The entity that is chosen."""
+  return list(record['entities'])[choice]
+
+
 def passage_of_sentences(passage: str) -> str:
   """A ReCoRD passage with its highlights, each on a line of its own after a mark, as sentences like the others."""
   return _HIGHLIGHT_AFTER_SENTENCE.sub(r'\1 ', passage).replace(_HIGHLIGHT, '. ')
@@ -164,7 +169,7 @@ _TASKS = (
     splits=labelled.SPLITS,
     metrics=('record',),
     reference=record_reference,
-    encoder=task.EncoderTask('multiple_choice', record_choices),
+    encoder=task.EncoderTask('multiple_choice', record_choices, answer=record_entity),
   ),
   _worded('rte', _HYPOTHESIS_AND_PREMISE, encoder=_class_of('rte', 'premise', 'hypothesis')),
   _worded(

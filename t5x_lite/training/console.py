@@ -56,7 +56,9 @@ def train_fields(row: Mapping[str, Any], total_steps: int, eta: float | None) ->
 
 def eval_line(row: Mapping[str, Any], total_steps: int) -> str:
   """One line on an evaluation."""
-  shown = [f'{name} {row[name]:.4g}' for name in ('accuracy', 'perplexity') if name in row]
+  scores = [name for name in row if name.startswith('score/')]
+  named = scores or ('accuracy', 'perplexity')
+  shown = [f'{name.removeprefix("score/")} {row[name]:.4g}' for name in named if name in row]
   parts = [
     f'eval {row["step"]:>{len(str(total_steps))}}/{total_steps}',
     f'loss {row["loss"]:7.4f}',

@@ -73,6 +73,8 @@ class LoopConfig:
     checkpoint_period: of checkpoints. The best is chosen by evaluation loss, among those at a step with an evaluation.
     divergence: when to give up.
     early_stopping: when to be content.
+    best_by: the metric of evaluations that decides on the best checkpoint and on early stopping, as the mean over the
+      tasks that have it: 'loss', of which less is better, or any other, such as 'score', of which more is.
     stall_seconds: the run hangs, and is ended with exit code 4, if a step makes no progress for so long, or for ten
       times as long as the first one took. 0: never.
   """
@@ -84,6 +86,7 @@ class LoopConfig:
   eval_at_start: bool = True
   divergence: DivergenceRule = dataclasses.field(default_factory=DivergenceRule)
   early_stopping: EarlyStopping = dataclasses.field(default_factory=EarlyStopping)
+  best_by: str = 'loss'
   stall_seconds: int = 1800
 
   def __post_init__(self):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from t5x_lite import losses
+from t5x_lite import label_losses, losses
 from t5x_lite.core import axes, errors
 from t5x_lite.core import batch as batch_lib
 from t5x_lite.core.batch import Batch
@@ -50,13 +51,18 @@ def parse_normalizer(value: float | str | None) -> float | LossNormalizer | None
   return value
 
 
-def objective_weights(batch: Batch, factor: float | str | None) -> tuple[jax.Array, jax.Array]:
+def objective_weights(
+  batch: Batch, factor: float | str | None, class_weights: Sequence[float] | None = None
+) -> tuple[jax.Array, jax.Array]:
   """`(weights float32 [B, L], normalizer float32 scalar)`: the objective is sum(weights * loss) / normalizer.
 
-  Must see the whole batch: a microbatch with its own normaliser would weigh its tokens unlike the others'.
+  Must see the whole batch: a microbatch with its own normaliser would weigh its tokens unlike the others'. Where labels
+  are all that is learned they are the targets, and `class_weights` count.
   """
-  targets, weights = batch_lib.targets(batch)
-  weights = weights.astype(jnp.float32)
+  if batch_lib.is_labelled(batch):
+    side, weights = batch_lib.labelled_side(batch), label_losses.weights_of_batch(batch, class_weights)
+  else:
+    side, weights = batch_lib.predicting_side(batch), batch_lib.targets(batch)[1].astype(jnp.float32)
   factor = parse_normalizer(factor)
   match factor:
     case None:
@@ -64,9 +70,9 @@ def objective_weights(batch: Batch, factor: float | str | None) -> tuple[jax.Arr
     case LossNormalizer.NUM_REAL_TARGET_TOKENS:
       total = jnp.sum(weights)
     case LossNormalizer.NUM_TOTAL_TARGET_TOKENS:
-      return weights, jnp.full((), targets.size, jnp.float32)
+      return weights, jnp.full((), weights.size, jnp.float32)
     case LossNormalizer.AVERAGE_PER_SEQUENCE:
-      segments = batch[batch_lib.key(batch_lib.predicting_side(batch), batch_lib.SEGMENT_IDS)]
+      segments = batch[batch_lib.key(side, batch_lib.SEGMENT_IDS)]
       per_sequence = _sum_within_segments(weights, segments)
       weights = jnp.where(per_sequence > 0, weights / jnp.where(per_sequence > 0, per_sequence, 1.0), 0.0)
       total = jnp.sum(weights)
@@ -85,7 +91,7 @@ def label_weights(batch: Batch, weights: jax.Array) -> jax.Array | None:
     batch: the rows.
     weights: the objective's weights of the targets.
   """
-  if not batch_lib.has_labels(batch):
+  if batch_lib.is_labelled(batch) or not batch_lib.has_labels(batch):
     return None
   own = batch_lib.labels(batch)[1].astype(jnp.float32)
   total = jnp.sum(own)
@@ -106,17 +112,20 @@ class Learner:
   """A module, its loss and its optimiser.
 
   Attributes:
-    module: a linen module of the language model protocol (`factored_logits`).
+    module: a linen module of the language model protocol (`factored_logits`); where the labels of examples are all
+      that is learned, one with a head for them (`label_logits`).
     optimizer: turns gradients into updates.
     learning_rate: the schedule inside `optimizer`, for the log.
     z_loss: coefficient of log(Z)^2; T5 uses 1e-4.
-    label_smoothing: probability mass spread over the wrong tokens.
+    label_smoothing: probability mass spread over the wrong tokens, classes or choices.
     loss_normalizing_factor: what the summed loss is divided by before its gradient is taken: nothing (None), a
       constant, or a member of `LossNormalizer`. The reported loss is always per weighted token.
     num_microbatches: the gradient is accumulated over this many parts of the batch.
     vocab_chunk: most vocabulary entries whose logits exist at a time; None: all.
     max_predictions: most predicted positions of a row in training (see `training.predicted`); None: not known. A run
       takes it from its objective, where that tells.
+    class_weights: what the examples of each class, or words of each tag, count in the objective; None: 1. With the
+      normaliser NUM_REAL_TARGET_TOKENS it is torch's weighted mean. The reported loss is without them.
     skip_nonfinite: leave parameters and optimiser state as they are where the loss or its gradient is not finite, all
       but the count of the optimiser's schedule: the learning rate goes on with the step.
   """
@@ -130,6 +139,7 @@ class Learner:
   num_microbatches: int = 1
   vocab_chunk: int | None = None
   max_predictions: int | None = None
+  class_weights: tuple[float, ...] | None = None
   skip_nonfinite: bool = False
 
   def __post_init__(self):
@@ -148,6 +158,14 @@ class Learner:
     rate = self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate
     return jnp.asarray(rate, jnp.float32)
 
+  def full_params(self, params: Any) -> Any:
+    """What the module itself takes for parameters."""
+    return params
+
+  def apply(self, params: Any, batch: Batch, **options: Any) -> Any:
+    """`module.apply` with parameters as the train state has them."""
+    return self.module.apply({'params': self.full_params(params)}, batch, **options)
+
   def token_losses(
     self, params: Any, batch: Batch, dropout_key: jax.Array | None = None
   ) -> tuple[losses.TokenLosses, jax.Array, jax.Array | None]:
@@ -160,8 +178,8 @@ class Learner:
       UsageError: the batch has labels, and the model no head for them.
     """
     rngs = {} if dropout_key is None else {'dropout': dropout_key}
-    factored, left = self.module.apply(
-      {'params': params},
+    factored, left = self.apply(
+      params,
       batch,
       deterministic=dropout_key is None,
       rngs=rngs,
@@ -180,8 +198,27 @@ class Learner:
       raise errors.UsageError(f'examples have labels, and {type(self.module).__name__} no head for them: expected nsp')
     return tokens, sum(map(jnp.sum, of_layers), jnp.zeros((), jnp.float32)), logits[0] if logits else None
 
-  def sums(self, params: Any, batch: Batch) -> losses.LossSums:
+  def label_losses(
+    self, params: Any, batch: Batch, dropout_key: jax.Array | None = None
+  ) -> tuple[label_losses.LabelLosses, jax.Array]:
+    """The losses of labels that are all that a batch has, and what the layers add. With a key in training mode."""
+    rngs = {} if dropout_key is None else {'dropout': dropout_key}
+    logits, left = self.apply(
+      params,
+      batch,
+      deterministic=dropout_key is None,
+      rngs=rngs,
+      mutable=(LAYER_LOSSES,),
+      method='label_logits',
+    )
+    of_layers = jax.tree.leaves(left.get(LAYER_LOSSES, {}))
+    added = sum(map(jnp.sum, of_layers), jnp.zeros((), jnp.float32))
+    return label_losses.of_batch(logits, batch, self.label_smoothing), added
+
+  def sums(self, params: Any, batch: Batch) -> losses.LossSums | label_losses.LabelSums:
     """Loss sums of a batch, deterministic."""
+    if batch_lib.is_labelled(batch):
+      return self.label_losses(params, batch)[0].sums(label_losses.weights_of_batch(batch))
     tokens, _, logits = self.token_losses(params, batch)
     return _sums(tokens, logits, batch)
 
@@ -192,7 +229,7 @@ class Learner:
     weights: tuple[jax.Array, jax.Array | None],
     normalizer: jax.Array,
     dropout_key: jax.Array,
-  ) -> tuple[jax.Array, losses.LossSums]:
+  ) -> tuple[jax.Array, losses.LossSums | label_losses.LabelSums]:
     """`(objective, sums)` of a batch or a microbatch, in training mode.
 
     What layers add counts once for every target, as the loss of a target does, whatever the normaliser.
@@ -204,22 +241,28 @@ class Learner:
       normalizer: what the whole batch's objective is divided by.
       dropout_key: the key of these rows.
     """
-    tokens, of_layers, logits = self.token_losses(params, batch, dropout_key)
     of_targets, of_labels = weights
+    if batch_lib.is_labelled(batch):
+      each, of_layers = self.label_losses(params, batch, dropout_key)
+      objective = jnp.sum(each.loss * of_targets) + of_layers * jnp.sum(of_targets)
+      return objective / normalizer, each.sums(label_losses.weights_of_batch(batch))
+    tokens, of_layers, logits = self.token_losses(params, batch, dropout_key)
     objective = jnp.sum(tokens.loss * of_targets) + of_layers * jnp.sum(of_targets)
     if logits is not None and of_labels is not None:
-      objective += losses.label_sums(logits, batch_lib.labels(batch)[0], of_labels).loss
+      objective += label_losses.label_sums(logits, batch_lib.labels(batch)[0], of_labels).loss
     return objective / normalizer, _sums(tokens, logits, batch)
 
-  def gradients(self, params: Any, batch: Batch, dropout_key: jax.Array) -> tuple[Any, jax.Array, losses.LossSums]:
+  def gradients(
+    self, params: Any, batch: Batch, dropout_key: jax.Array
+  ) -> tuple[Any, jax.Array, losses.LossSums | label_losses.LabelSums]:
     """`(gradients, objective, sums)` over the whole batch; the same for any number of microbatches, dropout aside.
 
     Microbatch i draws its dropout from `fold_in(dropout_key, i)`.
     """
-    of_targets, normalizer = objective_weights(batch, self.loss_normalizing_factor)
+    of_targets, normalizer = objective_weights(batch, self.loss_normalizing_factor, self.class_weights)
     weights = (of_targets, label_weights(batch, of_targets))
 
-    def step(part: tuple[dict, Any, jax.Array]) -> tuple[Any, jax.Array, losses.LossSums]:
+    def step(part: tuple[dict, Any, jax.Array]) -> tuple[Any, jax.Array, Any]:
       batch, weights, index = part
       key = jax.random.fold_in(dropout_key, index)
       (objective, sums), grads = jax.value_and_grad(self.loss, has_aux=True)(params, batch, weights, normalizer, key)
@@ -236,7 +279,7 @@ class Learner:
 
 def _sums(tokens: losses.TokenLosses, logits: jax.Array | None, batch: Batch) -> losses.LossSums:
   """Sums over the targets of a batch, and over the labels of its examples."""
-  labels = None if logits is None else losses.label_sums(logits, *batch_lib.labels(batch))
+  labels = None if logits is None else label_losses.label_sums(logits, *batch_lib.labels(batch))
   return tokens.sums(batch_lib.targets(batch)[1], labels)
 
 

@@ -35,6 +35,7 @@ from t5x_lite.training.writers import TRAIN, MetricWriter
 
 _IN_FLIGHT = 2
 _COUNTS = ('examples', 'tokens', 'truncated', 'dropped')
+LOSS = 'loss'
 
 
 def run(
@@ -122,7 +123,7 @@ class _Loop:
     outcome = Outcome(status, step, self._state, self._eval_metrics)
     if status is Status.INTERRUPTED:
       outcome = dataclasses.replace(outcome, signal=stop.received)
-    why = self._improvement.describe() if status is Status.STOPPED_EARLY else ''
+    why = self._improvement.describe(self._config.best_by) if status is Status.STOPPED_EARLY else ''
     seconds = time.perf_counter() - self._started
     for line in describe(outcome, why, seconds, self._last_checkpoint(), self._job.resume_command):
       self._console.note(line)
@@ -249,16 +250,26 @@ class _Loop:
     return status
 
   def _evaluate(self, step: int) -> float | None:
-    """Evaluates, predicts and reports both. Returns the tasks' mean loss, which decides on best and early stopping."""
+    """Evaluates, predicts and reports both. Returns what decides on best and early stopping: less is better."""
     self._measure(step)
     for task, predicted in self._job.predict(self._state.params).items():
       samples.report(task, step, predicted, self._writer, self._console)
-    losses = [metrics['loss'] for metrics in self._eval_metrics.values()]
-    if not losses:
+    cost = self._cost()
+    if cost is not None:
+      self._improvement.update(step, cost)
+    return cost
+
+  def _cost(self) -> float | None:
+    """The tasks' mean of the metric that tells better from worse, turned so that less is better."""
+    best_by = self._config.best_by
+    values = [metrics[best_by] for metrics in self._eval_metrics.values() if best_by in metrics]
+    if not values:
+      if self._eval_metrics:
+        known = {name for metrics in self._eval_metrics.values() for name in metrics}
+        raise errors.unknown('metric of evaluations (best_by)', best_by, sorted(known))
       return None
-    loss = sum(losses) / len(losses)
-    self._improvement.update(step, loss)
-    return loss
+    mean = sum(values) / len(values)
+    return mean if best_by == LOSS else -mean
 
   def _measure(self, step: int) -> None:
     """Evaluates and reports it."""

@@ -149,9 +149,16 @@ class ImprovementTracker:
     else:
       self._without += 1
 
-  def describe(self) -> str:
-    """One line on why the run ended."""
-    best = 'none was finite' if self.best is None else f'best {self.best:.4f} at step {self.best_step}'
+  def describe(self, metric: str = 'loss') -> str:
+    """One line on why the run ended.
+
+    Args:
+      metric: that was compared; all but 'loss' are negated in `best`.
+    """
+    best = 'none was finite'
+    if self.best is not None:
+      what, value = ('best', self.best) if metric == 'loss' else (f'best {metric}', -self.best)
+      best = f'{what} {value:.4f} at step {self.best_step}'
     return f'{self._without} evaluations without improvement ({best})'
 
   def get_state(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ Restore = Callable[[str, Any, Mapping[str, jax.Array]], tuple[Any, list[str]]]
 
 
 def warm_start(
-  trainer: Trainer, path: str | pathlib.Path, seed: int, restore: Restore | None = None
+  trainer: Trainer, path: str | pathlib.Path, seed: int, restore: Restore | None = None, *, restart: bool = False
 ) -> tuple[TrainState, str]:
   """The state of a checkpoint as the beginning of a new run.
 
@@ -38,6 +38,7 @@ def warm_start(
     seed: of the new run.
     restore: reads parameters where they are no checkpoint of ours, which then are of step 0, and where they are not
       quite those of this model: heads, vocabulary. None: neither is accepted.
+    restart: whether step and optimiser are those of a new run, and the parameters all that is taken.
 
   Returns:
     The state, and a line that says what was taken.
@@ -54,7 +55,7 @@ def warm_start(
     said = '; '.join([f'starting from the parameters of {path}', *told])
     return fresh.replace(params=params), said
   folder = checkpoints.locate(path)
-  if _same_arrays(folder, trainer.abstract_state):
+  if not restart and _same_arrays(folder, trainer.abstract_state):
     state = orbax_store.read_arrays(folder, trainer.abstract_state)
     return state.replace(rng=fresh.rng), f'starting from {folder}, optimiser state included'
   told = []
@@ -62,6 +63,8 @@ def warm_start(
     params = checkpoints.restore_params(folder, trainer.abstract_state.params)
   else:
     params, told = restore(str(folder), trainer.abstract_state.params, tree.named_leaves(fresh.params))
+  if restart:
+    return fresh.replace(params=params), '; '.join([f'starting from the parameters in {folder} at step 0', *told])
   abstract_step = {'step': trainer.abstract_state.step}
   step = orbax_store.read_arrays(folder, abstract_step, partial=True)['step']
   opt_state = at_step(fresh.opt_state, step)

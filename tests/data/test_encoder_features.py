@@ -77,7 +77,7 @@ def test_examples_in_a_row_keep_their_labels_and_have_segments_of_their_own(head
   last = 0
   for entry, start, stop in zip(entries, starts, starts[1:], strict=False):
     for name, values in entry.example.items():
-      if name != 'encoder_segment_ids':
+      if name not in ('encoder_segment_ids', 'encoder_label_group'):
         np.testing.assert_array_equal(row[name.removeprefix('encoder_')][start:stop], values)
     segments = row['segment_ids'][start:stop]
     np.testing.assert_array_equal(segments - last, entry.example['encoder_segment_ids'])
@@ -114,6 +114,9 @@ def test_the_right_choice_is_one_of_those_that_weigh():
   assert row['label'][begins].tolist() == [0, 1, 1, 0, 0, 0, 0] * 2
   assert row['label_weights'].sum() == 10 and row['label'].sum() == 4
   assert set(starts[:-1]) <= set(begins)
+  # The choices of a question are linked, and no two questions of a row share a number.
+  assert row['label_group'][begins].tolist() == [1, 1, 2, 2, 2, 3, 3, 4, 4, 5, 5, 5, 6, 6]
+  assert np.count_nonzero(row['label_group']) == 14
 
 
 def test_every_example_has_one_start_and_one_end():

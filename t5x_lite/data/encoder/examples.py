@@ -58,6 +58,18 @@ def tokenise_labelled(
   Raises:
     UsageError: the length or the stride is impossible; and, from the function, an example is not as its head needs it.
   """
+  parts_of = labelled_parts(task, tokenizer, length, max_query_length)
+
+  def tokenise(records: Sequence[tasks.Record]) -> list[documents.Examples[TaskExample]]:
+    return [_examples_of([parts for _, parts in of_record]) for of_record in parts_of(records)]
+
+  return tokenise
+
+
+def labelled_parts(
+  task: tasks.Task, tokenizer: tokenizers.Tokenizer, length: int, max_query_length: int = MAX_QUERY_LENGTH
+) -> Callable[[Sequence[tasks.Record]], list[list[tuple[tasks.Record, list[TaskExample]]]]]:
+  """As `tokenise_labelled`: for each record its examples as the task gives them, each with the parts that it makes."""
   assert task.encoder is not None, task.name
   head, labels = task.encoder.head, task.encoder.labels
   long_examples = task.encoder.long_examples or task.long_examples
@@ -65,16 +77,16 @@ def tokenise_labelled(
   framer = Framer(tokenizer, length, long_examples, stride)
   _check_room(framer, head, max_query_length)
 
-  def tokenise(records: Sequence[tasks.Record]) -> list[documents.Examples[TaskExample]]:
+  def parts_of(records: Sequence[tasks.Record]) -> list[list[tuple[tasks.Record, list[TaskExample]]]]:
     given = [[_checked(example, head, labels, task.name) for example in task.encoder_examples(r)] for r in records]
     flat = [example for of_record in given for example in of_record]
     if head == 'span':
       made = iter(encoder_spans.spans(framer, flat, max_query_length))
     else:
       made = iter(_MAKERS[head](framer, flat))
-    return [_examples_of([next(made) for _ in of_record]) for of_record in given]
+    return [[(example, next(made)) for example in of_record] for of_record in given]
 
-  return tokenise
+  return parts_of
 
 
 def classified(framer: Framer, examples: Sequence[tasks.Record]) -> list[list[TaskExample]]:

@@ -4,8 +4,8 @@ Labels stand at positions, so that packed examples keep theirs: a head is comput
 
     classification   label, label_weights        at [CLS]
     regression       label_value, label_weights  at [CLS]
-    multiple_choice  label, label_weights        at the [CLS] of every choice, which is a segment by itself: 1 if it is
-                                                 the right one
+    multiple_choice  label, label_weights,       at the [CLS] of every choice, which is a segment by itself: 1 if it is
+                     label_group                 the right one; and which question of its row it belongs to
     span             span_start, span_end        1.0 at one position of every example
     tagging          label, label_weights        at the first piece of every word
 """
@@ -20,9 +20,11 @@ import numpy as np
 
 from t5x_lite.core import errors
 from t5x_lite.core.batch import (
+  DECODER,
   ENCODER,
   INPUT_TOKENS,
   LABEL,
+  LABEL_GROUP,
   LABEL_VALUE,
   LABEL_WEIGHTS,
   POSITIONS,
@@ -42,7 +44,7 @@ _LABELLED = (LABEL, LABEL_WEIGHTS)
 _HEADS: dict[str, tuple[Names, Names]] = {
   'classification': (('pooled', 'label'), _LABELLED),
   'regression': (('pooled', 'label'), (LABEL_VALUE, LABEL_WEIGHTS)),
-  'multiple_choice': (('pooled', 'segments', 'label'), _LABELLED),
+  'multiple_choice': (('pooled', 'segments', 'label'), (*_LABELLED, LABEL_GROUP)),
   'span': (('pooled', 'span', 'offsets'), (SPAN_START, SPAN_END)),
   'tagging': (('tags', 'words'), _LABELLED),
 }
@@ -57,16 +59,20 @@ class EncoderTaskFeatures:
   Attributes:
     head: what answers, one of `data.task.HEADS`.
     max_query_length: tokens of a question that is asked of a context, at most (head 'span').
+    side: that reads them: 'encoder', of BERT, or 'decoder', as XLNet's keys are called.
   """
 
   head: str
   max_query_length: int = 64
+  side: str = ENCODER
   lengths: ClassVar[tuple[Names, ...]] = (('inputs',),)
   objectives: ClassVar[Names] = ()
 
   def __post_init__(self):
     if self.head not in task.HEADS:
       raise errors.unknown('head', self.head, task.HEADS)
+    if self.side not in (ENCODER, DECODER):
+      raise errors.unknown('side', self.side, (ENCODER, DECODER))
     if self.max_query_length < 1:
       raise errors.UsageError(f'got max_query_length {self.max_query_length}, expected at least 1')
 
@@ -80,8 +86,8 @@ class EncoderTaskFeatures:
     return self
 
   def side_lengths(self, task_feature_lengths: Mapping[str, int]) -> dict[str, int]:
-    """Inputs are the encoder's length."""
-    return {ENCODER: task_feature_lengths['inputs']}
+    """Inputs are the length of the one side."""
+    return {self.side: task_feature_lengths['inputs']}
 
   def keys(self, side: str) -> Names:
     """What the encoder reads, and what its head learns from; no tokens are predicted."""
@@ -96,15 +102,15 @@ class EncoderTaskFeatures:
     segments = example['segments'] if 'segments' in example else np.ones(len(tokens), np.int32)
     labels = self._labels(example, len(tokens))
     return {
-      key(ENCODER, INPUT_TOKENS): tokens,
-      key(ENCODER, SEGMENT_IDS): segments,
-      key(ENCODER, POSITIONS): _places(segments),
-      key(ENCODER, TOKEN_TYPE_IDS): example['token_types'],
-      **{key(ENCODER, name): values for name, values in zip(_HEADS[self.head][1], labels, strict=True)},
+      key(self.side, INPUT_TOKENS): tokens,
+      key(self.side, SEGMENT_IDS): segments,
+      key(self.side, POSITIONS): _places(segments),
+      key(self.side, TOKEN_TYPE_IDS): example['token_types'],
+      **{key(self.side, name): values for name, values in zip(_HEADS[self.head][1], labels, strict=True)},
     }
 
-  def _labels(self, example: Mapping[str, np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray]:
-    """The two arrays that the head learns from, `[length]`."""
+  def _labels(self, example: Mapping[str, np.ndarray], length: int) -> tuple[np.ndarray, ...]:
+    """The arrays that the head learns from, `[length]`."""
     if self.head == 'tagging':
       return np.maximum(example['tags'], 0), (example['tags'] >= 0).astype(np.float32)
     if self.head == 'span':
@@ -114,11 +120,15 @@ class EncoderTaskFeatures:
     pooled, label = example['pooled'], example['label'][0]
     values = np.zeros(length, np.float32 if self.head == 'regression' else np.int32)
     weights = np.zeros(length, np.float32)
-    if np.isnan(label) if self.head == 'regression' else label < 0:
+    known = not (np.isnan(label) if self.head == 'regression' else label < 0)
+    if known:
+      values[pooled] = np.arange(len(pooled)) == label if self.head == 'multiple_choice' else label
+      weights[pooled] = 1.0
+    if self.head != 'multiple_choice':
       return values, weights
-    values[pooled] = np.arange(len(pooled)) == label if self.head == 'multiple_choice' else label
-    weights[pooled] = 1.0
-    return values, weights
+    group = np.zeros(length, np.int32)
+    group[pooled] = 1
+    return values, weights, group
 
 
 def _places(segments: np.ndarray) -> np.ndarray:
