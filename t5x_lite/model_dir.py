@@ -25,7 +25,7 @@ from t5x_lite.interop.loading import Fresh, Report
 from t5x_lite.interop.names import LAYER, Entry
 from t5x_lite.interop.tensors import Index
 from t5x_lite.runs.infer import infer
-from t5x_lite.training import checkpoints
+from t5x_lite.training import adaptation, checkpoints
 
 MODEL, VOCABULARY = 'MODEL', 'VOCABULARY'
 # Of these fields of a module's configuration, config.gin has macros, so that run files and flags can set them.
@@ -91,6 +91,7 @@ def load_params(
     for name, leaf in orbax_store.read_shapes(folder).items()
     if name.startswith('params/')
   }
+  # A checkpoint with low-rank updates is read with them merged.
   wanted = tree.named_leaves(abstract)
   if {name: leaf.shape for name, leaf in stored.items()} == {name: leaf.shape for name, leaf in wanted.items()}:
     return checkpoints.restore_params(folder, abstract), Report(loaded=tuple(wanted))
@@ -131,7 +132,9 @@ class _CheckpointSource:
   """
 
   def __init__(self, folder: pathlib.Path, stored: Mapping[str, jax.ShapeDtypeStruct]):
-    self._folder, self._stored = folder, stored
+    self._folder = folder
+    self._updates = {name: leaf for name, leaf in stored.items() if adaptation.is_update(name)}
+    self._stored = stored = {name: leaf for name, leaf in stored.items() if name not in self._updates}
     self._places: dict[str, tuple[str, int | None]] = {}
     self._kept: tuple[str, np.ndarray] | None = None
     for name, leaf in stored.items():
@@ -167,9 +170,17 @@ class _CheckpointSource:
     return np.array((array if layer is None else array[layer])[index])
 
   def _restore(self, name: str) -> np.ndarray:
+    parent = name.rpartition('/')[0]
+    array = self._leaf(name, self._stored[name])
+    updates = {leaf: self._updates.get(f'{parent}/{leaf}') for leaf in adaptation.LEAVES}
+    if not name.endswith('/kernel') or None in updates.values():
+      return array
+    read = {leaf: self._leaf(f'{parent}/{leaf}', stored) for leaf, stored in updates.items()}
+    return np.asarray(adaptation.merged({'kernel': array, **read})['kernel'])
+
+  def _leaf(self, name: str, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
     from t5x_lite.training import orbax_store
 
-    leaf = self._stored[name]
     sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract: Any = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
     for part in reversed(['params', *name.split('/')]):

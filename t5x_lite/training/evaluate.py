@@ -54,7 +54,7 @@ def evaluate(
     total = sums_lib.add(total, _fetch(results))
   if not total or not total[sums_lib.WEIGHT]:
     raise errors.UsageError(
-      'the evaluation data have nothing to predict: expected at least one example that is not empty and has a label'
+      'the evaluation data have no target tokens and no labels: expected at least one example that is not empty'
     )
   metrics = sums_lib.finalise(total)
   if 'nll' in metrics:

@@ -18,6 +18,8 @@ from t5x_lite.core import axes, errors
 from t5x_lite.core import batch as batch_lib
 from t5x_lite.core.batch import Batch
 from t5x_lite.core.logits import LABEL_LOGITS, LAYER_LOSSES
+from t5x_lite.training import adaptation
+from t5x_lite.training.adaptation import Lora
 from t5x_lite.training.predicted import losses_of_predicted
 from t5x_lite.training.schedules import Schedule
 
@@ -126,6 +128,8 @@ class Learner:
       takes it from its objective, where that tells.
     class_weights: what the examples of each class, or words of each tag, count in the objective; None: 1. With the
       normaliser NUM_REAL_TARGET_TOKENS it is torch's weighted mean. The reported loss is without them.
+    lora: low-rank updates instead of training all parameters; None: none.
+    frozen: regular expressions, looked for in the names of parameters, of those that are not trained.
     skip_nonfinite: leave parameters and optimiser state as they are where the loss or its gradient is not finite, all
       but the count of the optimiser's schedule: the learning rate goes on with the step.
   """
@@ -140,6 +144,8 @@ class Learner:
   vocab_chunk: int | None = None
   max_predictions: int | None = None
   class_weights: tuple[float, ...] | None = None
+  lora: Lora | None = None
+  frozen: tuple[str, ...] = ()
   skip_nonfinite: bool = False
 
   def __post_init__(self):
@@ -153,14 +159,45 @@ class Learner:
       if value is not None and value < 1:
         raise errors.UsageError(f'{name}={value}: expected at least 1')
 
+    for pattern in self.frozen:
+      adaptation.check_pattern(pattern)
+
+  def init(self, params_key: jax.Array, batch: Batch) -> Any:
+    """Parameters, boxed with the logical names of their axes."""
+    boxed = self.module.init({'params': params_key}, batch)['params']
+    return boxed if self.lora is None else self.lora.add(boxed, params_key)
+
+  def is_trained(self, name: str) -> bool:
+    """Whether the parameter of a name is trained."""
+    if adaptation.matches(name, self.frozen):
+      return False
+    if self.lora is None:
+      return True
+    if adaptation.is_update(name):
+      return not name.endswith(adaptation.SCALE)
+    return adaptation.matches(name, self.lora.trained)
+
+  @property
+  def trains_all(self) -> bool:
+    """Whether every parameter is trained."""
+    return self.lora is None and not self.frozen
+
+  @property
+  def transformation(self) -> optax.GradientTransformation:
+    """The optimiser, of what is trained."""
+    return self.optimizer if self.trains_all else adaptation.of_trained(self.optimizer, self.is_trained)
+
   def learning_rate_at(self, step: Any) -> jax.Array:
     """The learning rate of a step, a float32 scalar."""
     rate = self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate
     return jnp.asarray(rate, jnp.float32)
 
   def full_params(self, params: Any) -> Any:
-    """What the module itself takes for parameters."""
-    return params
+    """What the module itself takes for parameters: updates merged, and no gradient of what is not trained."""
+    if self.trains_all:
+      return params
+    held = adaptation.held_back(params, self.is_trained)
+    return held if self.lora is None else adaptation.merged(held)
 
   def apply(self, params: Any, batch: Batch, **options: Any) -> Any:
     """`module.apply` with parameters as the train state has them."""

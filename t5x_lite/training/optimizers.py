@@ -7,18 +7,23 @@ biases and norm scales alone.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from t5x_lite.core import tree
+from t5x_lite.core import errors, tree
 from t5x_lite.training.adafactor import scale_by_factored_rms
 from t5x_lite.training.schedules import Schedule
 
 LearningRate = float | Schedule
 
+# A layer of an unrolled stack, and what stands below the lowest layer.
+_NUMBERED = re.compile(r'(?:^|/)layers_(\d+)/')
+_EMBEDS = re.compile(r'^embeddings/|embedding$')
 _NOT_DECAYED = ('bias', 'scale')
 
 
@@ -77,9 +82,25 @@ def adamw(
   eps: float = 1e-8,
   weight_decay: float = 0.01,
   max_grad_norm: float | None = None,
+  layer_decay: float | None = None,
 ) -> optax.GradientTransformation:
-  """Adam with decoupled weight decay (Loshchilov & Hutter 2019), decay multiplied by the learning rate."""
-  return _chain(max_grad_norm, optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=decayed))
+  """Adam with decoupled weight decay (Loshchilov & Hutter 2019), decay multiplied by the learning rate.
+
+  Args:
+    learning_rate: a number or a schedule.
+    b1: decay of the first moment.
+    b2: decay of the second.
+    eps: added to its root.
+    weight_decay: share of every parameter, but biases and norm scales, taken off at each step, times the rate.
+    max_grad_norm: global norm the gradient is clipped to.
+    layer_decay: the rate of every layer is that of the one above it times this d (Howard & Ruder 2018; Clark et al.
+      2020): 1 for heads, d for the top layer, d^Y for the lowest of Y, d^(Y + 1) for embeddings. None: all alike.
+  """
+  return _chain(
+    max_grad_norm,
+    optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=decayed),
+    None if layer_decay is None else _scale_by_depth(layer_decay),
+  )
 
 
 def sgd(
@@ -122,6 +143,35 @@ def lamb(
     _scale_by_layerwise_trust_ratio(),
     optax.scale_by_learning_rate(learning_rate),
   )
+
+
+def depth_factors(params: Any, decay: float) -> Any:
+  """What the updates of each parameter are multiplied by: a tree of floats, of stacked layers arrays `[Y, 1, ...]`."""
+  leaves = tree.named_leaves(params)
+  layers = [leaf.shape[0] for name, leaf in leaves.items() if tree.is_stacked(name)]
+  numbered = {name: int(found[1]) for name in leaves if (found := _NUMBERED.search(name))}
+  height = max((*layers, *(number + 1 for number in numbered.values())), default=0)
+
+  def factor(path: tuple[Any, ...], leaf: Any) -> Any:
+    name = tree.path_name(path)
+    if tree.is_stacked(name):
+      own = [decay ** (leaf.shape[0] - layer) for layer in range(leaf.shape[0])]
+      return np.asarray(own, np.float32).reshape(-1, *([1] * (leaf.ndim - 1)))
+    if name in numbered:
+      return decay ** (height - numbered[name])
+    return decay ** (height + 1) if _EMBEDS.search(name) else 1.0
+
+  return jax.tree_util.tree_map_with_path(factor, params)
+
+
+def _scale_by_depth(decay: float) -> optax.GradientTransformation:
+  if not 0.0 < decay <= 1.0:
+    raise errors.UsageError(f'layer_decay={decay}: expected more than 0 and at most 1')
+
+  def scale(updates: Any, params: Any) -> Any:
+    return jax.tree.map(lambda update, factor: update * factor, updates, depth_factors(updates, decay))
+
+  return optax.stateless(scale)
 
 
 def _scale_by_layerwise_trust_ratio() -> optax.GradientTransformation:

@@ -33,8 +33,8 @@ def init_state(learner: Learner, batch_spec: Mapping[str, jax.ShapeDtypeStruct],
   Parameters and dropout have keys of their own, both split from the seed.
   """
   params_key, dropout_key = jax.random.split(jax.random.key(seed))
-  boxed = learner.module.init({'params': params_key}, batch_lib.zeros(batch_spec))['params']
-  opt_state = learner.optimizer.init(nn.meta.unbox(boxed))
+  boxed = learner.init(params_key, batch_lib.zeros(batch_spec))
+  opt_state = learner.transformation.init(nn.meta.unbox(boxed))
   return TrainState(jnp.zeros((), jnp.int32), boxed, opt_state, jax.random.key_data(dropout_key))
 
 
@@ -63,7 +63,7 @@ def train_step(
     grads = jax.lax.with_sharding_constraint(grads, param_shardings)
   grad_norm = optax.tree.norm(grads)
   finite = jnp.isfinite(objective) & jnp.isfinite(grad_norm)
-  updates, opt_state = learner.optimizer.update(grads, state.opt_state, state.params)
+  updates, opt_state = learner.transformation.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
   if learner.skip_nonfinite:
     params = jax.tree.map(functools.partial(jnp.where, finite), params, state.params)

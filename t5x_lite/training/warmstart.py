@@ -12,7 +12,7 @@ import optax
 
 from t5x_lite.core import tree
 from t5x_lite.core.errors import UsageError
-from t5x_lite.training import checkpoints, integrity
+from t5x_lite.training import adaptation, checkpoints, integrity
 from t5x_lite.training.checkpoints import Checkpointer, Restored
 from t5x_lite.training.job import BatchIterator
 from t5x_lite.training.state import TrainState
@@ -49,9 +49,12 @@ def warm_start(
   from t5x_lite.training import orbax_store
 
   fresh = trainer.init(seed)
+  base = adaptation.without_updates(trainer.abstract_state.params)
+  fresh_base = tree.named_leaves(adaptation.without_updates(fresh.params))
   foreign = restore is not None and not integrity.holds_checkpoints(pathlib.Path(path).expanduser())
   if restore is not None and foreign:
-    params, told = restore(str(path), trainer.abstract_state.params, tree.named_leaves(fresh.params))
+    params, told = restore(str(path), base, fresh_base)
+    params = adaptation.with_updates_of(params, fresh.params)
     said = '; '.join([f'starting from the parameters of {path}', *told])
     return fresh.replace(params=params), said
   folder = checkpoints.locate(path)
@@ -62,7 +65,8 @@ def warm_start(
   if restore is None or _same_arrays(folder, {'params': trainer.abstract_state.params}, below='params/'):
     params = checkpoints.restore_params(folder, trainer.abstract_state.params)
   else:
-    params, told = restore(str(folder), trainer.abstract_state.params, tree.named_leaves(fresh.params))
+    params, told = restore(str(folder), base, fresh_base)
+    params = adaptation.with_updates_of(params, fresh.params)
   if restart:
     return fresh.replace(params=params), '; '.join([f'starting from the parameters in {folder} at step 0', *told])
   abstract_step = {'step': trainer.abstract_state.step}

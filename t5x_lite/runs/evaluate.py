@@ -1,0 +1,237 @@
+"""Evaluation of checkpoints on splits of tasks: a table, metrics and predictions as JSON lines, files for servers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import optax
+
+from t5x_lite import families
+from t5x_lite.core import errors, tree
+from t5x_lite.core.checkpoint_names import ALL, BEST, LATEST, split_checkpoint
+from t5x_lite.data import dataset_config, features
+from t5x_lite.data import task as tasks
+from t5x_lite.data.dataset_config import DatasetConfig
+from t5x_lite.data.encoder.features import EncoderTaskFeatures
+from t5x_lite.partitioning.mesh import MeshShape, make_mesh
+from t5x_lite.scoring import items, language, submission
+from t5x_lite.scoring.scorer import Scorer
+from t5x_lite.training import adaptation, checkpoints, integrity, orbax_store, processes
+from t5x_lite.training.learner import Learner
+from t5x_lite.training.steps import Trainer
+from t5x_lite.training.writers import to_json
+
+METRICS, PREDICTIONS, SUBMISSIONS = 'metrics.jsonl', 'predictions', 'submissions'
+_MEAN = 'mean'
+
+
+def evaluate(
+  *,
+  module: Any,
+  dataset: DatasetConfig,
+  checkpoint: str,
+  output: str | None = None,
+  rank_classification: bool = False,
+  limit: int | None = None,
+  eval_steps: int | None = None,
+  mesh: MeshShape = MeshShape(),  # noqa: B008, a frozen value
+) -> int:
+  """Scores checkpoints on every task of a mixture.
+
+  Args:
+    module: the model.
+    dataset: the task or mixture, its split, features and lengths.
+    checkpoint: `RUN`, `RUN@STEP`, `RUN@best`, `RUN@all`, or anything else that `load_pretrained` reads.
+    output: folder for metrics, predictions and files for servers; None: `eval` in the run's folder.
+    rank_classification: whether a model that writes chooses among the labels of a task by their likelihood.
+    limit: of the records of each task; None: all.
+    eval_steps: batches of a language model's evaluation; None: all, which bits per byte need.
+    mesh: how devices are arranged.
+
+  Returns:
+    The exit code.
+
+  Raises:
+    UsageError: no such checkpoint, or one that does not answer these tasks.
+  """
+  if limit is not None and limit < 1:
+    raise errors.UsageError(f'limit={limit}: expected at least 1, or None for all')
+  dataset = dataclasses.replace(dataset, repeat=False, shuffle=False)
+  dataset_config.check_values(dataset)
+  members = tasks.tasks(dataset.mixture_or_task_name)
+  families.check(module, dataset.features)
+  families.check_labels(module, dataset.features, members)
+  chosen = list(locate(checkpoint))
+  spec = features.batch_spec(dataset.features, dataset.task_feature_lengths, dataset.batch_size)
+  families.check_length(module, spec)
+  trainer = Trainer(Learner(module, optax.identity(), 0.0), make_mesh(mesh), spec)
+  own = {member.name: dataclasses.replace(dataset, mixture_or_task_name=member) for member in members}
+  scorers = {
+    member.name: Scorer(trainer, own[member.name], rank=rank_classification, limit=limit)
+    for member in members
+    if items.can_predict(member, dataset)
+  }
+  folder = pathlib.Path(output).expanduser() if output else chosen[0].run / 'eval'
+  table: list[dict[str, Any]] = []
+  for found in chosen:
+    params = _params(trainer, found, isinstance(dataset.features, EncoderTaskFeatures))
+    rows = []
+    for member in members:
+      if member.name not in scorers:
+        values = language.measure(trainer, params, own[member.name], eval_steps)
+      else:
+        scorer = scorers[member.name]
+        predictions = scorer.predict(params)
+        values = scorer.score(predictions) | {'examples': len(predictions)}
+        if processes.is_primary():
+          _write_predictions(folder, found.name, dataset.split, scorer, predictions)
+      rows.append({'checkpoint': found.name, 'task': member.name, 'split': dataset.split, **values})
+    if len(rows) > 1 and (mean := _mean(rows)) is not None:
+      rows.append({'checkpoint': found.name, 'task': _MEAN, 'split': dataset.split, 'score': mean})
+    table += rows
+    if processes.is_primary():
+      _append(folder / METRICS, rows)
+  if processes.is_primary():
+    print(render(table))
+    print(f'\nwritten to {folder}')
+  return 0
+
+
+class Found(NamedTuple):
+  """A checkpoint.
+
+  Attributes:
+    path: where it lies.
+    run: the folder of its run.
+    name: its step, or what there is instead.
+    ours: whether it is of a run of ours.
+  """
+
+  path: str
+  run: pathlib.Path
+  name: str
+  ours: bool
+
+
+def locate(checkpoint: str) -> Iterator[Found]:
+  """The checkpoints that `RUN`, `RUN@STEP`, `RUN@best` or `RUN@all` means, in the order of their steps.
+
+  Raises:
+    UsageError: the run has no such checkpoint, and the line names those that it has.
+  """
+  source, which = split_checkpoint(checkpoint)
+  path = pathlib.Path(source).expanduser().absolute()
+  if not integrity.holds_checkpoints(path):
+    if which != LATEST:
+      raise errors.UsageError(f'{checkpoint}: no run there; expected a folder with checkpoints before @{which}')
+    yield Found(source, path if path.exists() else pathlib.Path(), path.name, ours=False)
+    return
+  step = integrity.step_of(path)
+  if step is not None:
+    yield Found(str(path), path.parent, str(step), ours=True)
+    return
+  known = integrity.steps(path)
+  if which == ALL:
+    wanted = known
+  elif which == BEST:
+    wanted = [best_step(path)]
+  elif which == LATEST:
+    wanted = known[-1:]
+  else:
+    wanted = [int(which)]
+  for number in wanted:
+    if number not in known:
+      raise errors.UsageError(f'{source} has no checkpoint of step {number}: it has {", ".join(map(str, known))}')
+    yield Found(str(integrity.step_folder(path, number)), path, str(number), ours=True)
+
+
+def best_step(run: pathlib.Path) -> int:
+  """The step of the best checkpoint of a run, as its newest one remembers it; the newest where it was not evaluated."""
+  latest = integrity.steps(run)[-1]
+  progress = orbax_store.read_json(integrity.step_folder(run, latest), checkpoints.PROGRESS)
+  best = progress.get('improvement', {}).get('best_step')
+  return latest if best is None else int(best)
+
+
+def render(rows: Sequence[Mapping[str, Any]]) -> str:
+  """Rows as a table: a column for each name, numbers with two decimals, those below 10 with four digits."""
+  names = list(dict.fromkeys(name for row in rows for name in row))
+
+  def cell(value: Any) -> str:
+    if isinstance(value, float):
+      return f'{value:.2f}' if abs(value) >= 10 else f'{value:.4f}'
+    return '' if value is None else str(value)
+
+  cells = [[name.removeprefix('score/') for name in names], *([cell(row.get(name)) for name in names] for row in rows)]
+  widths = [max(len(row[column]) for row in cells) for column in range(len(names))]
+  lines = ['  '.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+  return '\n'.join([lines[0], '-' * len(lines[0]), *lines[1:]])
+
+
+def _params(trainer: Trainer, found: Found, labelled: bool) -> Any:
+  """The parameters of a checkpoint. Raises UsageError where it has no head, for a task that needs one."""
+  abstract = trainer.abstract_state.params
+  if found.ours and not _has_updates(found.path):
+    return checkpoints.restore_params(found.path, abstract)
+  from t5x_lite import pretrained
+
+  fresh = tree.named_leaves(trainer.init(0).params)
+  params, told = pretrained.restore_params(found.path, trainer.learner.module, abstract, fresh, resize=False)
+  missing = [line for line in told if line.startswith('newly initialised') and 'heads/' in line]
+  if labelled and missing:
+    heads = ', '.join(trainer.learner.module.config.heads)
+    raise errors.UsageError(f'{found.path} has no head for {heads}: fine-tune it first ({missing[0]})')
+  return params
+
+
+def _has_updates(folder: str) -> bool:
+  """Whether a checkpoint of ours has low-rank updates, which have to be merged."""
+  return any(adaptation.is_update(name) for name in orbax_store.read_shapes(pathlib.Path(folder)))
+
+
+def _mean(rows: Sequence[Mapping[str, Any]]) -> float | None:
+  """The mean of the tasks' scores, as GLUE and SuperGLUE have it; None where a task has none."""
+  scores = [row.get('score') for row in rows]
+  known = [score for score in scores if score is not None]
+  return sum(known) / len(known) if len(known) == len(scores) else None
+
+
+def _write_predictions(
+  folder: pathlib.Path, name: str, split: str, scorer: Scorer, predictions: Sequence[items.Prediction]
+) -> None:
+  """The predictions as JSON lines, and in the format of the benchmark's server if there is one."""
+  task, made = scorer.task.name, scorer.items
+  path = folder / PREDICTIONS / name / f'{task}-{split}.jsonl'
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with path.open('w', encoding='utf-8') as file:
+    for number, (item, own) in enumerate(zip(made, predictions, strict=True)):
+      index = next((item.record[key] for key in ('idx', 'id') if key in item.record), number)
+      row = {'index': _plain(index), 'reference': _plain(item.reference), 'prediction': _plain(own.value)}
+      print(json.dumps(row | {'details': _plain(own.shown)}, ensure_ascii=False), file=file)
+  written = submission.submission(task, split, made, predictions)
+  if written is not None:
+    target = folder / SUBMISSIONS / name / written.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(written.text, encoding='utf-8')
+
+
+def _plain(value: Any) -> Any:
+  """A value as JSON has it."""
+  if isinstance(value, Mapping):
+    return {str(key): _plain(part) for key, part in value.items()}
+  if isinstance(value, list | tuple | set | frozenset):
+    return [_plain(part) for part in value]
+  if hasattr(value, 'item') and not isinstance(value, str):
+    return value.item() if getattr(value, 'size', 1) == 1 else value.tolist()
+  return value
+
+
+def _append(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with path.open('a', encoding='utf-8') as file:
+    for row in rows:
+      print(to_json(row), file=file)
