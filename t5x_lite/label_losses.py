@@ -64,13 +64,14 @@ def of_batch(logits: jax.Array, batch: Batch, label_smoothing: float = 0.0) -> L
     batch: the rows.
     label_smoothing: of classes, tags and choices.
   """
-  named = {name: batch.get(batch_lib.key(batch_lib.labelled_side(batch), name)) for name in batch_lib.LABELS}
-  if named[batch_lib.SPAN_START] is not None:
-    segments = batch[batch_lib.key(batch_lib.labelled_side(batch), batch_lib.SEGMENT_IDS)]
+  side = batch_lib.labelled_side(batch)
+  named = {name: batch[key] for name in batch_lib.LABELS if (key := batch_lib.key(side, name)) in batch}
+  if batch_lib.SPAN_START in named:
+    segments = batch[batch_lib.key(side, batch_lib.SEGMENT_IDS)]
     return spans(logits, named[batch_lib.SPAN_START], named[batch_lib.SPAN_END], segments)
-  if named[batch_lib.LABEL_VALUE] is not None:
+  if batch_lib.LABEL_VALUE in named:
     return LabelLosses(jnp.square(logits[..., 0] - named[batch_lib.LABEL_VALUE]), None)
-  if named[batch_lib.LABEL_GROUP] is not None:
+  if batch_lib.LABEL_GROUP in named:
     return choices(logits[..., 0], named[batch_lib.LABEL_GROUP], label_smoothing)
   return classes(logits, named[batch_lib.LABEL], label_smoothing)
 
@@ -89,12 +90,12 @@ def weights_of_batch(batch: Batch, class_weights: Sequence[float] | None = None)
   if start is not None:
     return start.astype(jnp.float32)
   weights = batch[batch_lib.key(side, batch_lib.LABEL_WEIGHTS)].astype(jnp.float32)
-  labels = batch.get(batch_lib.key(side, batch_lib.LABEL))
+  if batch_lib.key(side, batch_lib.LABEL) not in batch:
+    return weights
+  labels = batch[batch_lib.key(side, batch_lib.LABEL)]
   if batch_lib.key(side, batch_lib.LABEL_GROUP) in batch:
     return weights * labels.astype(jnp.float32)
-  if class_weights is not None and labels is not None:
-    weights *= jnp.asarray(class_weights, jnp.float32)[labels]
-  return weights
+  return weights if class_weights is None else weights * jnp.asarray(class_weights, jnp.float32)[labels]
 
 
 def label_sums(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> LabelSums:

@@ -225,7 +225,7 @@ def test_real_corpora_bind_their_task_and_the_vocabulary_of_t5(configure, name, 
   session = configure('t5_small.gin', f'data/{name}.gin', '--gin.VOCABULARY_PATH=/v/spiece.model')
   values = session.record.values
   assert values['train/DatasetConfig.mixture_or_task_name'] == repr(task)
-  assert values['VOCABULARY/SentencePieceTokenizer.path'] == "'/v/spiece.model'"
+  assert values['VOCABULARY/task_vocabulary.path'] == "'/v/spiece.model'"
   assert build(session, 'T5Config').vocab_size == 32128
 
 

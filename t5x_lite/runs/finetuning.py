@@ -9,6 +9,7 @@ import dataclasses
 import math
 import os
 import pathlib
+from typing import Any
 
 from flax import linen as nn
 
@@ -106,7 +107,8 @@ def task_vocabulary(path: str | None = None, checkpoint: str | None = None) -> T
   if path is not None and pathlib.Path(path).expanduser().is_dir():
     from t5x_lite.data.vocabularies.load_tokenizer import load_tokenizer
 
-    return load_tokenizer(path)
+    found: Any = load_tokenizer(path)
+    return found
   from t5x_lite.data.vocabularies import sentencepiece_tokenizer
 
   return sentencepiece_tokenizer.SentencePieceTokenizer(path=SPIECE if path is None else path)
@@ -140,7 +142,7 @@ def published_model(
   from t5x_lite import stored_models
 
   module = stored_models.open_model(source).module
-  given = {'heads': heads, 'num_labels': num_labels, 'dropout_rate': dropout_rate}
+  given: dict[str, Any] = {'heads': heads, 'num_labels': num_labels, 'dropout_rate': dropout_rate}
   changes = {name: value for name, value in given.items() if value is not None}
   changes |= {'dtype': dtype, 'attention': attention, 'scan_layers': scan_layers, 'remat_policy': remat_policy}
   own = {field.name for field in dataclasses.fields(module.config)}

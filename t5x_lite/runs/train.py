@@ -138,8 +138,8 @@ def train(
       watch=watch,
     )
     if eval_dataset is not None:
-      options = {'eval_steps': eval_steps, 'num_samples': num_samples, 'score': score}
-      job = _evaluated(job, evaluation.HeldOut(trainer, eval_dataset, **options))
+      held_out = evaluation.HeldOut(trainer, eval_dataset, eval_steps=eval_steps, num_samples=num_samples, score=score)
+      job = _evaluated(job, held_out)
     console.note(run_folder.fingerprints(read))
     first = hashes.FirstBatches(iterator, _FIRST_BATCHES, lambda: _describe_first_batches(model_dir, first))
     data = TolerantIterator(first, console.note) if config.allow_change else first

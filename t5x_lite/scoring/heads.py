@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -152,10 +151,10 @@ def _span(item: Item, logits: Sequence[np.ndarray], may_lack: bool) -> Predictio
     null = min(null, float(start[pooled] + end[pooled]))
     for first, last in _pairs(start, end, part['offsets']):
       found.append((float(start[first] + end[last]), int(part['offsets'][first, 0]), int(part['offsets'][last, 1])))
-  best = heapq.nlargest(1, found)
-  text = context[best[0][1] : best[0][2]] if best else ''
-  margin = null - best[0][0] if best else np.inf
-  shown: dict[str, Any] = {'answer': text, 'start': best[0][1] if best else None}
+  best = max(found, key=lambda scored: scored[0], default=None)  # the first of equals
+  text = context[best[1] : best[2]] if best else ''
+  margin = null - best[0] if best else np.inf
+  shown: dict[str, Any] = {'answer': text, 'start': best[1] if best else None}
   if may_lack:
     shown |= {'no_answer_margin': float(margin)}
     if margin > 0:

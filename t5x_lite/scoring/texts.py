@@ -86,6 +86,7 @@ class TextPredictor:
     size, features = self._config.batch_size, self._config.features
     if isinstance(features, DecoderOnlyFeatures):
       start_id = features.for_tokenizer(self._tokenizer).start_id
+      assert start_id is not None  # `for_tokenizer` has seen to it
       tokens = np.zeros((size, length + 1), np.int32)
       segments = np.zeros_like(tokens)
       segments[len(inputs) :, -1] = 1  # an empty row still has to begin somewhere

@@ -235,7 +235,7 @@ class Learner:
       raise errors.UsageError(f'examples have labels, and {type(self.module).__name__} no head for them: expected nsp')
     return tokens, sum(map(jnp.sum, of_layers), jnp.zeros((), jnp.float32)), logits[0] if logits else None
 
-  def label_losses(
+  def losses_of_labels(
     self, params: Any, batch: Batch, dropout_key: jax.Array | None = None
   ) -> tuple[label_losses.LabelLosses, jax.Array]:
     """The losses of labels that are all that a batch has, and what the layers add. With a key in training mode."""
@@ -255,7 +255,7 @@ class Learner:
   def sums(self, params: Any, batch: Batch) -> losses.LossSums | label_losses.LabelSums:
     """Loss sums of a batch, deterministic."""
     if batch_lib.is_labelled(batch):
-      return self.label_losses(params, batch)[0].sums(label_losses.weights_of_batch(batch))
+      return self.losses_of_labels(params, batch)[0].sums(label_losses.weights_of_batch(batch))
     tokens, _, logits = self.token_losses(params, batch)
     return _sums(tokens, logits, batch)
 
@@ -280,7 +280,7 @@ class Learner:
     """
     of_targets, of_labels = weights
     if batch_lib.is_labelled(batch):
-      each, of_layers = self.label_losses(params, batch, dropout_key)
+      each, of_layers = self.losses_of_labels(params, batch, dropout_key)
       objective = jnp.sum(each.loss * of_targets) + of_layers * jnp.sum(of_targets)
       return objective / normalizer, each.sums(label_losses.weights_of_batch(batch))
     tokens, of_layers, logits = self.token_losses(params, batch, dropout_key)

@@ -7,7 +7,7 @@ from t5x_lite.core import errors
 from t5x_lite.data import mixtures, task
 
 FINETUNE = ('models/t5_tiny.gin', 'runs/finetune.gin')
-FLAGS = ('--gin.INITIAL_CHECKPOINT_PATH=/from', '--gin.TRAIN_STEPS=1')
+FLAGS = ('--gin.INITIAL_CHECKPOINT_PATH=/from', '--gin.TRAIN_STEPS=1', '--gin.VOCABULARY_PATH=spiece.model')
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def dataset(tmp_path, monkeypatch):
 
 
 FINETUNE = ('models/t5_tiny.gin', 'runs/finetune.gin')
-FLAGS = ('--gin.INITIAL_CHECKPOINT_PATH=/from', '--gin.TRAIN_STEPS=1')
+FLAGS = ('--gin.INITIAL_CHECKPOINT_PATH=/from', '--gin.TRAIN_STEPS=1', '--gin.VOCABULARY_PATH=spiece.model')
 
 
 @pytest.mark.parametrize(

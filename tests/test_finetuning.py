@@ -1,0 +1,176 @@
+"""Encoders with heads, fine-tuned and evaluated as a user does it, from a checkpoint that has no head."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from t5x_lite import evaluate, model_dir, stored_models, train
+from t5x_lite.core import checkpoint_names, errors, tree
+from t5x_lite.models.bert import Bert, BertConfig
+from t5x_lite.pretrained import load_pretrained
+from t5x_lite.runs import evaluate as evaluate_run
+from t5x_lite.runs import finetuning
+
+GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'tokenizers' / 'bert'
+GOOD, BAD = ('a good film', 'good', 'it was good', 'the good one'), ('a bad film', 'bad', 'it was bad', 'the bad one')
+
+
+@pytest.fixture(scope='module')
+def start(tmp_path_factory):
+  """A checkpoint of a tiny BERT without a head for classes, its vocabulary beside it, and the files of SST-2."""
+  pytest.importorskip('tokenizers')
+  folder = tmp_path_factory.mktemp('start')
+  vocabulary = (GOLDEN / 'vocab.txt').read_text(encoding='utf-8').splitlines()
+  sizes = {'emb_dim': 16, 'num_heads': 2, 'head_dim': 8, 'mlp_dim': 32, 'num_layers': 2, 'max_length': 32}
+  module = Bert(BertConfig(vocab_size=len(vocabulary), heads=('mlm',), dropout_rate=0.0, **sizes))
+  (folder / 'model').mkdir()
+  params = nn.unbox(jax.jit(module.init)({'params': jax.random.key(0)}, stored_models._any_batch()))['params']
+  model_dir.write(folder / 'model', module, params, with_vocabulary=True)
+  for file in GOLDEN.glob('[tv]*'):
+    shutil.copy(file, folder / 'model')
+  for name, repeats in (('train', 8), ('dev', 2)):
+    rows = [f'{text}\t{label}' for label, texts in enumerate((BAD, GOOD)) for text in texts] * repeats
+    (folder / f'{name}.tsv').write_text('\n'.join(['sentence\tlabel', *rows, '']))
+  return folder
+
+
+def arguments(start, run, *flags, **overrides):
+  bindings = {
+    'TASK_NAME': 'glue_sst2',
+    'TASK_DIRECTORY': str(start),
+    'INITIAL_CHECKPOINT_PATH': str(start / 'model'),
+    'MODEL_DIR': str(run),
+    'MAX_LENGTH': 16,
+    'BATCH_SIZE': 16,
+    'NUM_EPOCHS': 4,
+    'PEAK_LEARNING_RATE': 1e-2,
+    **overrides,
+  }
+  files = ('models/published.gin', 'runs/finetune_encoder.gin', 'data/glue.gin', 'data/original_files.gin')
+  return [
+    'train', *(f'--gin_file={file}' for file in files), *flags, *(f'--gin.{name}={v!r}' for name, v in bindings.items())
+  ]  # fmt: skip
+
+
+def rows(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_a_run_learns_is_scored_and_its_best_checkpoint_is_evaluated(start, tmp_path, capsys):
+  run = tmp_path / 'run'
+  assert train.main(arguments(start, run)) == 0
+  evaluated = [row for row in rows(run / 'metrics.jsonl') if row['split'] == 'validation']
+  assert [row['step'] for row in evaluated] == [4, 8, 12, 16]  # 64 examples are 4 steps of 16, for 4 epochs
+  assert evaluated[-1]['score/accuracy'] == evaluated[-1]['score'] == 100.0
+  # What is counted position by position in batches is what is scored example by example.
+  for row in evaluated:
+    assert row['accuracy'] == pytest.approx(row['score'] / 100) and row['target_tokens'] == 16
+  best = max(evaluated, key=lambda row: row['score'])['step']
+  assert evaluate_run.best_step(run) == best
+  capsys.readouterr()
+  assert evaluate.main(['evaluate', f'--checkpoint={run}@best', f'--output={tmp_path / "out"}']) == 0
+  assert 'glue_sst2' in capsys.readouterr().out
+  (row,) = rows(tmp_path / 'out' / 'metrics.jsonl')
+  assert row['score/accuracy'] == 100.0 and row['examples'] == 16 and row['checkpoint'] == str(best)
+  predicted = rows(tmp_path / 'out' / 'predictions' / str(best) / 'glue_sst2-validation.jsonl')
+  assert [each['prediction'] for each in predicted] == [each['reference'] for each in predicted]
+  lines = (tmp_path / 'out' / 'submissions' / str(best) / 'SST-2.tsv').read_text().splitlines()
+  assert lines[0] == 'index\tprediction' and len(lines) == 17
+
+
+@pytest.mark.slow
+def test_low_rank_updates_leave_the_rest_alone_and_are_merged_when_loaded(start, tmp_path):
+  run = tmp_path / 'run'
+  flags = arguments(start, run, '--gin.LORA=@Lora()', '--gin.Lora.rank=2', NUM_EPOCHS=2)
+  assert train.main(flags) == 0
+  from t5x_lite.training import adaptation, checkpoints, orbax_store
+
+  folder = checkpoints.locate(run)
+  shapes = orbax_store.read_shapes(folder)
+  names = [name for name in shapes if adaptation.is_update(name) and name.startswith('params/')]
+  assert sorted({name.rpartition('/')[2] for name in names}) == sorted(adaptation.LEAVES)
+  # The optimiser has moments of what is trained alone.
+  moments = [name for name in shapes if name.startswith('opt_state/') and '/mu/' in name]
+  assert moments and all('lora_' in name or '/heads/' in name for name in moments)
+  before, after = load_pretrained(start / 'model'), load_pretrained(run)
+  old, new = tree.named_leaves(before.params), tree.named_leaves(after.params)
+  changed = {name for name in set(old) & set(new) if not np.array_equal(old[name], new[name])}
+  attention = 'blocks/layers/self_attention'
+  assert changed == {f'{attention}/query/kernel', f'{attention}/value/kernel'}
+  assert evaluate.main(['evaluate', f'--checkpoint={run}', f'--output={tmp_path / "out"}']) == 0
+  (own,) = rows(tmp_path / 'out' / 'metrics.jsonl')
+  last = [row for row in rows(run / 'metrics.jsonl') if row['split'] == 'validation'][-1]
+  assert own['score/accuracy'] == last['score/accuracy']
+
+
+@pytest.mark.parametrize(
+  ('flags', 'words'),
+  [
+    ({'NUM_LABELS': 3}, "num_labels 3, and task 'glue_sst2' has 2 labels: expected NUM_LABELS = 2"),
+    ({'HEADS': ('span',)}, "heads span, and its task is for 'classification'"),
+    ({'TASK_NAME': 'squad', 'HEADS': ('span',)}, 'train-v1.1.json'),
+    ({'NUM_EPOCHS': 0.0}, 'NUM_EPOCHS=0.0: expected more than 0'),
+    ({'FROZEN': ('(',)}, "'(' is no regular expression"),
+    ({'VOCABULARY_PATH': '/nowhere/spiece.model'}, '/nowhere/spiece.model'),
+  ],
+)
+def test_what_does_not_go_together_is_one_line(start, tmp_path, capsys, flags, words):
+  assert train.main(arguments(start, tmp_path / 'run', **flags)) == 2
+  error = capsys.readouterr().err
+  assert words in error and len(error.splitlines()) == 1
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_checkpoint_without_a_head_is_not_evaluated(start, tmp_path, capsys):
+  flags = arguments(start, tmp_path / 'run')[1:]
+  assert evaluate.main(['evaluate', f'--checkpoint={start / "model"}', *flags]) == 2
+  assert 'has no head' in capsys.readouterr().err
+
+
+def test_checkpoints_by_name(tmp_path):
+  assert checkpoint_names.split_checkpoint('runs/a@best') == ('runs/a', 'best')
+  assert checkpoint_names.split_checkpoint('runs/a@12') == ('runs/a', '12')
+  assert checkpoint_names.split_checkpoint('runs/a@b') == ('runs/a@b', 'latest')
+  (tmp_path / 'a@best').mkdir()
+  assert checkpoint_names.split_checkpoint(str(tmp_path / 'a@best')) == (str(tmp_path / 'a@best'), 'latest')
+  with pytest.raises(errors.UsageError, match='no run there'):
+    list(evaluate_run.locate(f'{tmp_path}@all'))
+
+
+def test_heads_and_labels_follow_from_the_task():
+  found = {
+    name: (finetuning.heads_of_task(name), finetuning.num_labels_of_task(name))
+    for name in ('glue_mnli', 'glue_stsb', 'squad', 'race_middle', 'wnut17', 'banking77')
+  }
+  assert found == {
+    'glue_mnli': (('classification',), 3),
+    'glue_stsb': (('classification',), 1),
+    'squad': (('span',), 1),
+    'race_middle': (('multiple_choice',), 1),
+    'wnut17': (('tagging',), 13),
+    'banking77': (('classification',), 77),
+  }
+  with pytest.raises(errors.UsageError, match='no examples for a head'):
+    finetuning.head_of_task('cnn_dailymail')
+  with pytest.raises(errors.UsageError, match='are for different heads'):
+    finetuning.head_of_task('super_glue_v102_proportional')
+
+
+@pytest.mark.parametrize(
+  ('rows_', 'batch', 'epochs', 'steps'), [(64, 16, 3.0, 12), (65, 16, 1.0, 5), (10, 32, 0.5, 1), (33, 32, 2.0, 3)]
+)
+def test_steps_of_epochs(rows_, batch, epochs, steps):
+  assert finetuning.steps_of_epochs(rows_, batch, epochs) == steps
+
+
+@pytest.mark.parametrize(('total', 'share', 'steps'), [(100, 0.1, 10), (11, 0.1, 2), (5, 0.0, 0), (1, 0.5, 0)])
+def test_warm_up_is_a_share(total, share, steps):
+  assert finetuning.warmup_of(total, share) == steps
