@@ -122,5 +122,10 @@ class HeldOut:
 
   @functools.cached_property
   def _write(self) -> Any:
-    assert self._predictor is not None
-    return jax.jit(self._predictor.write, out_shardings=sharding.replicated(self._trainer.mesh))
+    predictor, learner = self._predictor, self._trainer.learner
+    assert predictor is not None
+
+    def write(params: Any, arrays: Any) -> jax.Array:
+      return predictor.write(learner.full_params(params), arrays)
+
+    return jax.jit(write, out_shardings=sharding.replicated(self._trainer.mesh))

@@ -111,6 +111,72 @@ def test_low_rank_updates_leave_the_rest_alone_and_are_merged_when_loaded(start,
   assert own['score/accuracy'] == last['score/accuracy']
 
 
+TINY = {'emb_dim': 16, 'mlp_dim': 32, 'num_heads': 2, 'head_dim': 8}
+SHORT = ['--gin.TRAIN_STEPS=2', '--gin.BATCH_SIZE=8', '--gin.EVAL_PERIOD=0', '--gin.CHECKPOINT_PERIOD=0']
+SHORT += ['--gin.VOCABULARY=@embedded_vocabulary()', '--gin.embedded_vocabulary.size=1000', '--gin.VOCAB_SIZE=1104']
+
+
+@pytest.mark.slow
+def test_a_model_that_writes_is_scored_by_what_it_writes_and_by_ranks(start, tmp_path):
+  run = tmp_path / 'run'
+  files = ('models/t5_tiny.gin', 'runs/pretrain.gin', 'data/glue.gin', 'data/original_files.gin')
+  sizes = {**TINY, 'num_encoder_layers': 1, 'num_decoder_layers': 1}
+  flags = [
+    *(f'--gin_file={file}' for file in files),
+    *(f'--gin.T5Config.{name}={n}' for name, n in sizes.items()),
+    *SHORT,
+  ]
+  flags += [
+    '--gin.TASK_NAME=glue_sst2',
+    f'--gin.TASK_DIRECTORY={start}',
+    f'--gin.MODEL_DIR={run}',
+    '--gin.EVAL_METRICS=True',
+  ]
+  flags += ["--gin.TASK_FEATURE_LENGTHS={'inputs': 32, 'targets': 16}"]
+  assert train.main(['train', *flags]) == 0
+  last = [row for row in rows(run / 'metrics.jsonl') if row['split'] == 'validation'][-1]
+  assert 0 <= last['score/accuracy'] <= 100
+  assert evaluate.main(['evaluate', f'--checkpoint={run}']) == 0
+  assert evaluate.main(['evaluate', f'--checkpoint={run}', '--rank_classification', '--limit=8']) == 0
+  written, ranked = rows(run / 'eval' / 'metrics.jsonl')
+  assert written['score/accuracy'] == last['score/accuracy'] and written['examples'] == 16
+  assert ranked['score/accuracy'] in (0.0, 12.5, 25.0, 37.5, 50.0, 62.5, 75.0, 87.5, 100.0) and ranked['examples'] == 8
+  predicted = rows(run / 'eval' / 'predictions' / '2' / 'glue_sst2-validation.jsonl')
+  for each in predicted:  # a model that has learned nothing chooses some label all the same
+    scores = each['details']['log_likelihoods']
+    assert each['prediction'] == int(np.argmax(scores)) and max(scores) < 0
+
+
+@pytest.mark.slow
+def test_a_language_model_is_measured_in_bits_per_byte(tmp_path):
+  text = [f'{n} straße and {n * n} more words' for n in range(40)]
+  for name, lines in (('train', text), ('validation', text[:10])):
+    (tmp_path / f'{name}.txt').write_text('\n\n'.join(lines), encoding='utf-8')
+  run = tmp_path / 'run'
+  paths = {name: str(tmp_path / f'{name}.txt') for name in ('train', 'validation')}
+  sizes = {**TINY, 'num_layers': 1}
+  flags = [
+    '--gin_file=gpt2_tiny.gin',
+    '--gin_file=data/files.gin',
+    *(f'--gin.GptConfig.{name}={n}' for name, n in sizes.items()),
+    *SHORT,
+  ]
+  flags += [
+    f'--gin.files.path={paths!r}',
+    f'--gin.MODEL_DIR={run}',
+    "--gin.TASK_FEATURE_LENGTHS={'targets': 32}",
+    '--gin.WARMUP_STEPS=1',
+  ]
+  assert train.main(['train', *flags]) == 0
+  assert evaluate.main(['evaluate', f'--checkpoint={run}']) == 0
+  (row,) = rows(run / 'eval' / 'metrics.jsonl')
+  size = len(''.join(text[:10]).encode('utf-8'))
+  assert row['bits_per_byte'] == pytest.approx(row['nll'] * row['target_tokens'] / np.log(2) / size, rel=0.02)
+  assert row['perplexity'] == pytest.approx(np.exp(row['nll'])) and row['byte_perplexity'] == pytest.approx(
+    2 ** row['bits_per_byte']
+  )
+
+
 @pytest.mark.parametrize(
   ('flags', 'words'),
   [
