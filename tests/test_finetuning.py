@@ -183,6 +183,7 @@ def test_a_language_model_is_measured_in_bits_per_byte(tmp_path):
     ({'NUM_LABELS': 3}, "num_labels 3, and task 'glue_sst2' has 2 labels: expected NUM_LABELS = 2"),
     ({'HEADS': ('span',)}, "heads span, and its task is for 'classification'"),
     ({'TASK_NAME': 'squad', 'HEADS': ('span',)}, 'train-v1.1.json'),
+    ({'EVAL_METRICS': False}, "expected EVAL_METRICS = True, or BEST_BY = 'loss'"),
     ({'NUM_EPOCHS': 0.0}, 'NUM_EPOCHS=0.0: expected more than 0'),
     ({'FROZEN': ('(',)}, "'(' is no regular expression"),
     ({'VOCABULARY_PATH': '/nowhere/spiece.model'}, '/nowhere/spiece.model'),

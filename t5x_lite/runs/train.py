@@ -105,6 +105,11 @@ def train(
       families.check(learner.module, wanted.features)
       families.check_labels(learner.module, wanted.features, task.tasks(wanted.mixture_or_task_name))
   evaluation.check_values(eval_steps, num_samples)
+  if eval_dataset is not None and loop.best_by.startswith('score') and not score:
+    raise errors.UsageError(
+      f'the best checkpoint is chosen by {loop.best_by!r}, which is not computed: expected EVAL_METRICS = True, or '
+      "BEST_BY = 'loss'"
+    )
   model_dir = run_folder.locate(model_dir)
   profile = profiling.parse(profile_steps, loop.total_steps, model_dir)
   spec = features.batch_spec(dataset.features, dataset.task_feature_lengths, dataset.batch_size)
