@@ -67,7 +67,7 @@ class HeadPredictor:
     rows = self._trainer.process_rows(self._batch_size)
     found: dict[int, np.ndarray] = {}
     order = sorted(range(len(parts)), key=lambda index: len(parts[index]['inputs']))
-    for length, chosen in _chunks(order, [len(part['inputs']) for part in parts], self._buckets, self._batch_size):
+    for length, chosen in chunks(order, [len(part['inputs']) for part in parts], self._buckets, self._batch_size):
       batch = {name: np.zeros((self._batch_size, length), batch_lib.dtype(name)) for name in self._converter.keys(side)}
       for row, index in enumerate(chosen):
         entry = packing.Entry(self._converter(parts[index]))
@@ -105,7 +105,7 @@ class HeadPredictor:
     return Prediction(value, shown)
 
 
-def _chunks(
+def chunks(
   order: Sequence[int], lengths: Sequence[int], sizes: Sequence[int], batch_size: int
 ) -> Iterator[tuple[int, list[int]]]:
   """Indices, those of the shortest first, in batches: `(length that all of them fit, indices)`."""

@@ -70,7 +70,7 @@ class TextPredictor:
     order = sorted(range(len(items)), key=lambda index: len(inputs[index]))
     rows = self._trainer.process_rows(size)
     texts: dict[int, str] = {}
-    for length, chosen in heads._chunks(order, list(map(len, inputs)), heads.buckets(longest), size):
+    for length, chosen in heads.chunks(order, list(map(len, inputs)), heads.buckets(longest), size):
       batch = self._arrays([inputs[index] for index in chosen], length)
       placed = self._trainer.shard_batch({name: array[rows] for name, array in batch.items()}, size)
       with sharding.scope(self._trainer.mesh, self._trainer.rules):
@@ -161,7 +161,7 @@ class RankPredictor:
     scores = np.zeros((len(items), len(self._labels)), np.float64)
     pairs = [(index, label) for index in order for label in range(len(targets))]
     sizes = [len(inputs[index]) for index, _ in pairs]
-    for length, chosen in heads._chunks(
+    for length, chosen in heads.chunks(
       range(len(pairs)), sizes, heads.buckets(lengths['inputs']), self._config.batch_size
     ):
       examples = [{'inputs': inputs[pairs[at][0]], 'targets': targets[pairs[at][1]]} for at in chosen]

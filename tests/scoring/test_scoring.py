@@ -74,7 +74,7 @@ def test_buckets(longest, expected):
 def test_every_index_is_in_one_chunk_that_it_fits():
   lengths = [int(n) for n in np.random.default_rng(0).integers(1, 65, 50)]
   order = sorted(range(50), key=lambda index: lengths[index])
-  chunks = list(heads._chunks(order, lengths, heads.buckets(64), 8))
+  chunks = list(heads.chunks(order, lengths, heads.buckets(64), 8))
   assert sorted(index for _, chosen in chunks for index in chosen) == list(range(50))
   assert all(len(chosen) <= 8 and max(lengths[i] for i in chosen) <= length for length, chosen in chunks)
 

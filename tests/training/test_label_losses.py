@@ -82,15 +82,15 @@ CASES += [('tagging', 'bert'), ('multiple_choice', 'xlnet'), ('classification', 
 
 
 @pytest.mark.parametrize(('head', 'family'), CASES)
-def test_packed_examples_cost_what_they_cost_alone_in_microbatches_too(head, family):
+def test_packed_examples_cost_what_they_cost_alone_and_in_microbatches(head, family):
   converter, made = converter_of(head, family), examples(head)
   packed, alone = batch_of(converter, made, 2), batch_of(converter, made, 1)
   learner = make(head, family)
   params = params_of(learner, packed)
-  results = [
-    jax.jit(each.gradients)(params, batch, jax.random.key(1))
-    for each, batch in ((learner, packed), (learner, alone), (make(head, family, num_microbatches=2), packed))
-  ]
+  runs = [(learner, packed), (learner, alone)]
+  if (head, family) in (('multiple_choice', 'bert'), ('span', 'bert')):  # what is reduced within rows
+    runs.append((make(head, family, num_microbatches=2), packed))
+  results = [jax.jit(each.gradients)(params, batch, jax.random.key(1)) for each, batch in runs]
   scale = max(float(np.max(np.abs(leaf))) for leaf in jax.tree.leaves(results[0][0]))
   assert scale > 0
   for other in results[1:]:
