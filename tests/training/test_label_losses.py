@@ -8,6 +8,7 @@ from flax import linen as nn
 from t5x_lite import label_losses
 from t5x_lite.data import packing
 from t5x_lite.data.encoder.features import EncoderTaskFeatures
+from t5x_lite.interop import hf_call
 from t5x_lite.models.bert import Bert, BertConfig
 from t5x_lite.models.xlnet import Xlnet, XlnetConfig
 from t5x_lite.training import learner as learner_lib
@@ -161,3 +162,43 @@ def test_the_first_of_equal_choices_is_chosen_and_padding_is_finite():
   assert np.all(np.isfinite(each.loss)) and not each.loss[0, 1] and not each.loss[0, 5]
   grads = jax.grad(lambda logits: label_losses.choices(logits, groups).loss.sum())(logits)
   assert np.all(np.isfinite(grads)) and not grads[0, 1]
+
+
+@pytest.mark.parametrize('head', ['classification', 'regression', 'multiple_choice', 'span', 'tagging'])
+def test_losses_of_unpacked_rows_are_those_that_transformers_computes(head):
+  """By `hf_call.loss_of`, which is compared with transformers; rows are full, for it counts padding in spans."""
+  rng = np.random.default_rng(2)
+  rows, length, outputs = 4, 6, {'classification': LABELS, 'tagging': LABELS, 'span': 2}.get(head, 1)
+  logits = rng.normal(size=(rows, length, outputs)).astype(np.float32)
+  side = {'encoder_segment_ids': np.ones((rows, length), np.int32)}
+  labels, weights = np.zeros((rows, length), np.int32), np.zeros((rows, length), np.float32)
+  named, targets = {}, {}
+  if head in ('classification', 'regression'):
+    kind = np.float32 if head == 'regression' else np.int32
+    targets['labels'] = rng.integers(0, LABELS, rows).astype(kind)
+    values, weights[:, 0] = labels.astype(kind), 1.0
+    values[:, 0] = targets['labels']
+    side |= {'encoder_label_value' if head == 'regression' else 'encoder_label': values}
+    named['logits'] = logits[:, 0]
+  elif head == 'multiple_choice':  # two choices a row, at positions 0 and 3
+    targets['labels'] = rng.integers(0, 2, rows)
+    group, weights[:, [0, 3]] = np.zeros_like(labels), 1.0
+    group[:, [0, 3]], labels[np.arange(rows), 3 * targets['labels']] = 1, 1
+    side |= {'encoder_label': labels, 'encoder_label_group': group}
+    named['logits'] = logits[:, [0, 3], 0]
+  elif head == 'span':
+    for index, end in enumerate(('start', 'end')):
+      at = targets[f'{end}_positions'] = rng.integers(0, length, rows)
+      side[f'encoder_span_{end}'] = np.eye(length, dtype=np.float32)[at]
+      named[f'{end}_logits'] = logits[..., index]
+  else:
+    labels[:] = rng.integers(0, LABELS, labels.shape)
+    weights[:] = rng.random(weights.shape) < 0.5
+    targets['labels'] = np.where(weights > 0, labels, hf_call.IGNORED)
+    side |= {'encoder_label': labels}
+    named['logits'] = logits
+  batch = side if head == 'span' else side | {'encoder_label_weights': weights}
+  sums = label_losses.of_batch(logits, batch).sums(label_losses.weights_of_batch(batch))
+  module = make(head).module
+  expected = hf_call.loss_of(module, {}, named, {name: np.asarray(value) for name, value in targets.items()})
+  np.testing.assert_allclose(sums.loss / sums.weight, expected, rtol=1e-5)
