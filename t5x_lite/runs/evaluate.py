@@ -20,7 +20,7 @@ from t5x_lite.data.encoder.features import EncoderTaskFeatures
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
 from t5x_lite.scoring import items, language, submission
 from t5x_lite.scoring.scorer import Scorer
-from t5x_lite.training import adaptation, checkpoints, integrity, orbax_store, processes
+from t5x_lite.training import checkpoints, integrity, orbax_store, processes
 from t5x_lite.training.learner import Learner
 from t5x_lite.training.steps import Trainer
 from t5x_lite.training.writers import to_json
@@ -175,7 +175,7 @@ def render(rows: Sequence[Mapping[str, Any]]) -> str:
 def _params(trainer: Trainer, found: Found, labelled: bool) -> Any:
   """The parameters of a checkpoint. Raises UsageError where it has no head, for a task that needs one."""
   abstract = trainer.abstract_state.params
-  if found.ours and not _has_updates(found.path):
+  if found.ours and _is_of(found.path, abstract):
     return checkpoints.restore_params(found.path, abstract)
   from t5x_lite import pretrained
 
@@ -188,9 +188,10 @@ def _params(trainer: Trainer, found: Found, labelled: bool) -> Any:
   return params
 
 
-def _has_updates(folder: str) -> bool:
-  """Whether a checkpoint of ours has low-rank updates, which have to be merged."""
-  return any(adaptation.is_update(name) for name in orbax_store.read_shapes(pathlib.Path(folder)))
+def _is_of(folder: str, abstract: Any) -> bool:
+  """Whether a checkpoint of ours has the parameters of a model, no more and no less: no updates, all heads."""
+  stored = {name for name in orbax_store.read_shapes(pathlib.Path(folder)) if name.startswith('params/')}
+  return stored == {f'params/{name}' for name in tree.named_leaves(abstract)}
 
 
 def _mean(rows: Sequence[Mapping[str, Any]]) -> float | None:
