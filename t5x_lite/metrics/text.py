@@ -47,9 +47,9 @@ def bleu(references: Sequence[Reference], predictions: Sequence[str]) -> dict[st
   Raises:
     UsageError: sacrebleu is not installed.
   """
+  package = _package('sacrebleu', 'sacrebleu')
   if not predictions:
     return {'bleu': float('nan')}
-  package = _package('sacrebleu', 'sacrebleu')
   return {'bleu': package.corpus_bleu(list(predictions), _streams(references), **BLEU_SETTINGS).score}
 
 
@@ -61,9 +61,9 @@ def chrf(references: Sequence[Reference], predictions: Sequence[str]) -> dict[st
   Raises:
     UsageError: sacrebleu is not installed.
   """
+  package = _package('sacrebleu', 'sacrebleu')
   if not predictions:
     return {'chrf': float('nan')}
-  package = _package('sacrebleu', 'sacrebleu')
   return {'chrf': package.corpus_chrf(list(predictions), _streams(references)).score}
 
 

@@ -10,6 +10,7 @@ from t5x_lite.core import errors
 from t5x_lite.data import task as tasks
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.encoder.features import EncoderTaskFeatures
+from t5x_lite.metrics import registry
 from t5x_lite.scoring import items as items_lib
 from t5x_lite.scoring.heads import HeadPredictor
 from t5x_lite.scoring.items import Item, Prediction
@@ -39,6 +40,9 @@ class Scorer:
         f'task {self.task.name!r} has nothing that a model with {type(config.features).__name__} could answer'
       )
     self.metrics = items_lib.metrics_of(self.task, config)
+    for name in self.metrics:
+      if name in registry.names():
+        registry.get(name)([], [])  # a package that is missing is told now, not after a thousand steps
     self._config, self._limit = config, limit
     self._predict: HeadPredictor | RankPredictor | TextPredictor
     if isinstance(config.features, EncoderTaskFeatures):

@@ -7,6 +7,7 @@ import pytest
 
 from t5x_lite.core import errors
 from t5x_lite.data import task
+from t5x_lite.metrics import registry
 from t5x_lite.scoring import heads, items, submission, texts
 from t5x_lite.scoring.items import Item, Prediction
 
@@ -198,3 +199,12 @@ def test_every_task_with_a_head_has_metrics_that_take_what_its_head_says():
       ), (name, found)
     seen.add(member.encoder.head)
   assert seen == set(perfect)
+
+
+def test_every_metric_of_the_library_takes_nothing_at_all():
+  """So that a run can ask all of them at its start, and hear of a package that is missing."""
+  for name in registry.names():
+    try:
+      assert registry.get(name)([], [])
+    except errors.UsageError as error:
+      assert 'pip install' in str(error)
