@@ -61,7 +61,7 @@ def examples(head: str) -> tuple[list[dict[str, np.ndarray]], dict[str, np.ndarr
   if head in ('classification', 'multiple_choice'):
     labels = rng.integers(0, LABELS if head == 'classification' else 2, EXAMPLES)
   else:
-    labels = rng.normal(size=EXAMPLES).astype(np.float32)
+    labels = (1.0 + rng.normal(size=EXAMPLES)).astype(np.float32)
   if head == 'span':
     first = rng.integers(0, LENGTH, EXAMPLES)
     last = np.minimum(first + rng.integers(0, 3, EXAMPLES), LENGTH - 1)
@@ -123,7 +123,7 @@ def test_losses_of_ten_steps_follow_each_other(head):
   their_optimizer, expected = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.98), eps=1e-8), []
   for _ in range(STEPS):
     their_optimizer.zero_grad()
-    loss = model(**twins.to_torch(theirs)).loss
+    loss = model(**{name: torch.as_tensor(value) for name, value in theirs.items()}).loss
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     their_optimizer.step()
