@@ -58,11 +58,10 @@ class HeldOut:
     self._eval_steps = eval_steps
     self._num_samples = num_samples
     self._tasks = dataset_config.of_each_task(config)
-    members = {part.name: part for part in task.tasks(config.mixture_or_task_name)}
     self._scorers = {
       name: Scorer(trainer, own)
       for name, own in self._tasks.items()
-      if score and name in members and items.is_scored(members[name], own)
+      if score and items.is_scored(task.tasks(own.mixture_or_task_name)[0], own)
     }
     self._entropy: dict[str, float] = {}
     self._examples: dict[str, dict[str, np.ndarray]] = {}

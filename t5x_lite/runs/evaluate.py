@@ -62,14 +62,14 @@ def evaluate(
     raise errors.UsageError(f'limit={limit}: expected at least 1, or None for all')
   dataset = dataclasses.replace(dataset, repeat=False, shuffle=False)
   dataset_config.check_values(dataset)
-  members = tasks.tasks(dataset.mixture_or_task_name)
+  own = dataset_config.of_each_task(dataset)
+  members = [tasks.tasks(each.mixture_or_task_name)[0] for each in own.values()]
   families.check(module, dataset.features)
   families.check_labels(module, dataset.features, members)
   chosen = list(locate(checkpoint))
   spec = features.batch_spec(dataset.features, dataset.task_feature_lengths, dataset.batch_size)
   families.check_length(module, spec)
   trainer = Trainer(Learner(module, optax.identity(), 0.0), make_mesh(mesh), spec)
-  own = {member.name: dataclasses.replace(dataset, mixture_or_task_name=member) for member in members}
   scorers = {
     member.name: Scorer(trainer, own[member.name], rank=rank_classification, limit=limit)
     for member in members
