@@ -172,8 +172,8 @@ def attend(
   bias = relations.bias
   if isinstance(bias, RelativeBias):
     bias = bias.materialise(queries, keys, relations.offset)
-    if not cached and name == XLA:
-      bias = for_rows(bias, query.shape[0])
+  if bias is not None and bias.shape[0] == 1 and not cached and name == XLA:
+    bias = for_rows(bias, query.shape[0])
   if name == 'cudnn':
     return _cudnn(query, key, value, bias, mask, style.scale)
   return dot_product_attention(
