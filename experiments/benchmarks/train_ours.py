@@ -9,7 +9,7 @@ import train_works
 from train_works import Work
 
 
-def learner_and_spec(work: Work, dtype: str, scan_layers: bool):
+def learner_and_spec(work: Work, dtype: str, scan_layers: bool, remat_policy: str = 'none'):
   """What is trained and the shapes of its batch; model, optimiser and loss as in the gin files of the family."""
   from t5x_lite.data import features
   from t5x_lite.models.bert import Bert, BertConfig
@@ -18,7 +18,8 @@ def learner_and_spec(work: Work, dtype: str, scan_layers: bool):
   from t5x_lite.training import optimizers
   from t5x_lite.training.learner import Learner
 
-  flavour = {'dtype': dtype, 'scan_layers': scan_layers, 'dropout_rate': train_works.DROPOUT}
+  flavour = {'dtype': dtype, 'scan_layers': scan_layers, 'remat_policy': remat_policy}
+  flavour['dropout_rate'] = train_works.DROPOUT
   if work.model == 't5':
     lengths = {'inputs': work.length, 'targets': work.targets}
     spec = features.batch_spec(features.EncoderDecoderFeatures(), lengths, work.rows)
@@ -57,7 +58,7 @@ def random_batch(spec: dict, predicted: int | None) -> dict[str, np.ndarray]:
 
 def main() -> None:
   parser = train_works.parser()
-  parser.add_argument('--layers', choices=('unrolled', 'scanned'))
+  parser.add_argument('--layers', choices=train_works.LAYERS)
   args = parser.parse_args()
   import jax
 
@@ -65,7 +66,8 @@ def main() -> None:
   from t5x_lite.training.steps import Trainer
 
   work = train_works.WORKS[args.work]
-  learner, spec = learner_and_spec(work, args.dtype, args.layers == 'scanned')
+  remat_policy = 'minimal' if args.layers == 'remat' else 'none'
+  learner, spec = learner_and_spec(work, args.dtype, args.layers != 'unrolled', remat_policy)
   trainer = Trainer(learner, make_mesh(MeshShape()), spec)
   start = time.perf_counter()
   trainer.compile()

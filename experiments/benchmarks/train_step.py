@@ -108,7 +108,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--work', action='append', choices=WORKS, help='default: all')
   parser.add_argument('--dtype', action='append', choices=_DTYPES, help='default: both')
-  parser.add_argument('--layers', action='append', choices=('unrolled', 'scanned'), help='of ours; default: both')
+  parser.add_argument('--layers', action='append', choices=train_works.LAYERS, help='of ours; default: the first two')
   parser.add_argument('--steps', type=int, default=3, help='undisturbed steps of a turn')
   parser.add_argument('--limit', type=float, default=60.0, help='seconds of a turn, after which it may have fewer')
   parser.add_argument('--rounds', type=int, default=2, help='0: only the tables of the rows that there are')
@@ -118,7 +118,7 @@ def main() -> None:
   parser.add_argument('--rows', type=pathlib.Path, help='file that rows are added to; default: none is kept')
   parser.add_argument('--write', action='store_true', help='put the tables into README.md')
   args = parser.parse_args()
-  args.dtype, args.layers = args.dtype or _DTYPES, args.layers or ('unrolled', 'scanned')
+  args.dtype, args.layers = args.dtype or _DTYPES, args.layers or train_works.LAYERS[:2]
   rows = []
   if args.rows and args.rows.exists():
     rows = [json.loads(line) for line in args.rows.read_text().splitlines()]

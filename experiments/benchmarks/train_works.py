@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 BERT_VOCABULARY, GPT2_VOCABULARY, T5_VOCABULARY = 30522, 50257, 32128
 DROPOUT = 0.1  # of everything, as published
+LAYERS = ('unrolled', 'scanned', 'remat')  # of ours; the last is scanned, and keeps its projections only
 
 _QUIET = 0.08  # share of the processors that others may use during a step that counts
 _FEWEST = 2  # undisturbed steps without which all are taken

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from t5x_lite.core import axes
+from t5x_lite.nn import weight_dropout
 
 Arrays = TypeVar('Arrays')
 
@@ -58,11 +59,10 @@ def dot_product_attention(
       # JAX's own repeats no key or value of a shared head. It promotes bfloat16 to float32 implicitly.
       with jax.numpy_dtype_promotion('standard'):
         return jax.nn.dot_product_attention(query, key, value, bias=bias, mask=mask, scale=scale, implementation='xla')
-    keep = None
+    seed = None
   else:
-    shape = (*query.shape[:1], query.shape[2], query.shape[1], key.shape[1])
-    keep = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, shape)
-  return _mix(dropout_rate, _logits(query, key, bias, mask, scale), repeat_heads(value, query.shape[2]), keep)
+    seed = weight_dropout.seeds(dropout_key)
+  return _mix(dropout_rate, _logits(query, key, bias, mask, scale), repeat_heads(value, query.shape[2]), seed)
 
 
 def drop_values(value: jax.Array, dropout_rate: float, dropout_key: jax.Array) -> jax.Array:
@@ -116,24 +116,24 @@ _products.defvjp(lambda query, key: (_products(query, key), (query, key)), _prod
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _mix(dropout_rate: float, logits: jax.Array, value: jax.Array, keep: jax.Array | None) -> jax.Array:
-  """Softmax of the logits, dropout of the weights that `keep` does not keep, and the mean of the values by them."""
-  return _mix_forward(dropout_rate, logits, value, keep)[0]
+def _mix(dropout_rate: float, logits: jax.Array, value: jax.Array, seed: jax.Array | None) -> jax.Array:
+  """Softmax of the logits, dropout of single weights where there is a seed, and the mean of the values by them."""
+  return _mix_forward(dropout_rate, logits, value, seed)[0]
 
 
 def _mix_forward(
-  dropout_rate: float, logits: jax.Array, value: jax.Array, keep: jax.Array | None
+  dropout_rate: float, logits: jax.Array, value: jax.Array, seed: jax.Array | None
 ) -> tuple[jax.Array, tuple]:
   weights = jax.nn.softmax(logits, axis=-1)
-  dropped = _dropped(weights, keep, dropout_rate).astype(value.dtype)
+  dropped = _dropped(weights, seed, dropout_rate).astype(value.dtype)
   mixed = _einsum('bnts,bsnh->btnh', dropped, value).astype(value.dtype)
-  return mixed, (weights, value, keep, mixed)
+  return mixed, (weights, value, seed, mixed)
 
 
 def _mix_backward(dropout_rate: float, residuals: tuple, d_mixed: jax.Array) -> tuple:
-  weights, value, keep, mixed = residuals
-  d_value = _over_queries(d_mixed, _dropped(weights, keep, dropout_rate).astype(value.dtype)).astype(value.dtype)
-  d_weights = _dropped(_einsum('btnh,bsnh->bnts', d_mixed, value), keep, dropout_rate)
+  weights, value, seed, mixed = residuals
+  d_value = _over_queries(d_mixed, _dropped(weights, seed, dropout_rate).astype(value.dtype)).astype(value.dtype)
+  d_weights = _dropped(_einsum('btnh,bsnh->bnts', d_mixed, value), seed, dropout_rate)
   # The sum of weights times their gradients, over the keys of a query, is that of the output times its gradient (Dao et
   # al. 2022, appendix B.2), with dropout too.
   total = jnp.einsum('btnh,btnh->bnt', d_mixed.astype(weights.dtype), mixed.astype(weights.dtype))
@@ -143,8 +143,13 @@ def _mix_backward(dropout_rate: float, residuals: tuple, d_mixed: jax.Array) -> 
 _mix.defvjp(_mix_forward, _mix_backward)
 
 
-def _dropped(weights: jax.Array, keep: jax.Array | None, dropout_rate: float) -> jax.Array:
-  return weights if keep is None else jnp.where(keep, weights / (1.0 - dropout_rate), 0.0)
+def _dropped(weights: jax.Array, seed: jax.Array | None, dropout_rate: float) -> jax.Array:
+  """Weights `[B, N, T, S]` after dropout, whose mask is made anew where it is needed: that is quicker than to read it."""
+  if seed is None:
+    return weights
+  rows, heads, queries, keys = (jax.lax.broadcasted_iota(jnp.int32, weights.shape, axis) for axis in range(4))
+  keep = weight_dropout.keep((seed[0], seed[1]), rows * weights.shape[1] + heads, queries, keys, dropout_rate)
+  return jnp.where(keep, weights / (1.0 - dropout_rate), 0.0)
 
 
 def _over_queries(x: jax.Array, by_key: jax.Array) -> jax.Array:
