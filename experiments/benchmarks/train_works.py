@@ -1,4 +1,6 @@
-"""What `train_step.py` times: the shapes, and how a step is timed. Standard library only: the peers' Pythons import it.
+"""What `train_step.py` times: the shapes, and how a step is timed.
+
+Standard library only: the peers' Pythons import it.
 """
 
 from __future__ import annotations

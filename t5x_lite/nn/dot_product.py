@@ -144,7 +144,7 @@ _mix.defvjp(_mix_forward, _mix_backward)
 
 
 def _dropped(weights: jax.Array, seed: jax.Array | None, dropout_rate: float) -> jax.Array:
-  """Weights `[B, N, T, S]` after dropout, whose mask is made anew where it is needed: that is quicker than to read it."""
+  """Weights `[B, N, T, S]` after dropout, whose mask is made anew wherever it is needed: quicker than reading it."""
   if seed is None:
     return weights
   rows, heads, queries, keys = (jax.lax.broadcasted_iota(jnp.int32, weights.shape, axis) for axis in range(4))
@@ -153,7 +153,7 @@ def _dropped(weights: jax.Array, seed: jax.Array | None, dropout_rate: float) ->
 
 
 def _over_queries(x: jax.Array, by_key: jax.Array) -> jax.Array:
-  """`[B, S, N, H]`, the sum over T of `[B, T, N, H]` and `[B, N, T, S]`: in an order that reads the latter as it lies."""
+  """`[B, S, N, H]`, the sum over T of `[B, T, N, H]` and `[B, N, T, S]`, in an order that reads the latter as it is."""
   return _einsum('btnh,bnts->bnhs', x, by_key).transpose(0, 3, 1, 2)
 
 
