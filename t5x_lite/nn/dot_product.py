@@ -158,7 +158,7 @@ def _over_queries(x: jax.Array, by_key: jax.Array) -> jax.Array:
 
 
 def _einsum(letters: str, x: jax.Array, y: jax.Array) -> jax.Array:
-  dtype: Any = jnp.promote_types(x.dtype, jnp.float32)
+  dtype: Any = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
   return jnp.einsum(letters, x, y, preferred_element_type=dtype)
 
 
