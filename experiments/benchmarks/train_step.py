@@ -1,131 +1,139 @@
-"""Seconds per training step of T5 small on random tokens, ours in several variants and Hugging Face's, with ratios.
+"""Seconds per training step, ours and the peers' on the same shapes of random tokens, with ratios.
 
-    python experiments/benchmarks/train_step.py
-    python experiments/benchmarks/train_step.py --peer_python=/path/to/python   # one that has torch and transformers
+    python experiments/benchmarks/train_step.py --transformers_python=PYTHON
+      --t5x_python=PYTHON --t5x_path=T5X:SEQIO:AIRIO:JESTIMATOR [--work=t5_small] [--rounds=2] [--write]
 
-The variants take turns for `--rounds` rounds, each in a process of its own; the table gives the median step of all
-rounds and its ratio to the first row. Compile time is that of lowering and compiling with no compilation cache.
+Works: T5 small with 4 rows of 512 / 114, BERT base with 4 rows of 128 and of 512 and its next sentences, GPT-2 124M
+with 2 rows of 512; in float32 and bfloat16; ours unrolled and scanned. A step is forward, loss, backward and update of
+all parameters, dropout 0.1: by Adafactor in T5 here and in T5X, by AdamW after clipping to norm 1 everywhere else,
+transformers' T5 included. The arms take turns for `--rounds` rounds, each in a process of its own; a step during which
+other processes were busy does not count. Numbers are medians of all steps of all rounds, memory is the most that the
+process ever had, compile time that without a compilation cache. `--write` puts the tables into README.md.
+
+Without some Python its arms are left out. Rows are kept in `--rows` (JSON lines) as they come, and the tables are of
+all rows in there, so that one work can be measured after the other.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
+import pathlib
 import statistics
 import subprocess
 import sys
-import time
 
-OURS = {
-  'scanned float32': {'scan_layers': True},
-  'unrolled float32': {'scan_layers': False},
-  'scanned bfloat16': {'scan_layers': True, 'dtype': 'bfloat16'},
-  'scanned float32, remat minimal': {'scan_layers': True, 'remat_policy': 'minimal'},
-}
-PEER = 'Hugging Face float32'
+import readme
+import train_works
+from train_works import T5X, TRANSFORMERS, WORKS
 
-
-def timed_steps(step, count: int) -> list[float]:
-  """Seconds of each of `count` calls, after one that is not counted."""
-  step()
-  seconds = []
-  for _ in range(count):
-    start = time.perf_counter()
-    step()
-    seconds.append(time.perf_counter() - start)
-  return seconds
+OURS = 'ours'
+_HERE = pathlib.Path(__file__).parent
+_DTYPES = ('float32', 'bfloat16')
+_ENVIRONMENT = {'JAX_PLATFORMS': 'cpu', 'CUDA_VISIBLE_DEVICES': '', 'TF_CPP_MIN_LOG_LEVEL': '3', 'HF_HUB_OFFLINE': '1'}
 
 
-def ours(variant: str, batch_size: int, steps: int) -> dict:
-  import jax
-  import numpy as np
-
-  from t5x_lite.data import features
-  from t5x_lite.models.t5 import T5, T5Config
-  from t5x_lite.partitioning.mesh import MeshShape, make_mesh
-  from t5x_lite.training import optimizers, schedules
-  from t5x_lite.training.learner import Learner
-  from t5x_lite.training.steps import Trainer
-
-  module = T5(T5Config(**OURS[variant]))
-  spec = features.batch_spec(features.EncoderDecoderFeatures(), {'inputs': 512, 'targets': 114}, batch_size)
-  rate = schedules.create_learning_rate_scheduler(factors='constant', base_learning_rate=1e-3)
-  trainer = Trainer(Learner(module, optimizers.adafactor(rate), rate), make_mesh(MeshShape()), spec)
-  start = time.perf_counter()
-  trainer.compile()
-  compile_seconds = time.perf_counter() - start
-  rng = np.random.default_rng(0)
-  host = {
-    name: rng.integers(3, 32000, leaf.shape).astype(leaf.dtype) if 'tokens' in name else np.ones(leaf.shape, leaf.dtype)
-    for name, leaf in spec.items()
-  }
-  batch, state = trainer.shard_batch(host), [trainer.init(0)]
-
-  def step() -> None:
-    state[0], metrics = trainer.train_step(state[0], batch)
-    jax.block_until_ready(metrics)
-
-  seconds = timed_steps(step, steps)
-  return {'seconds': seconds, 'compile': compile_seconds, 'flops': module.flops_per_step(spec)}
+def arms(args: argparse.Namespace, work: str) -> list[dict]:
+  """Who is timed: `whose`, `dtype` and `layers`."""
+  found = []
+  for dtype in args.dtype:
+    found += [{'whose': OURS, 'dtype': dtype, 'layers': layers} for layers in args.layers]
+    if args.transformers_python:
+      found.append({'whose': TRANSFORMERS, 'dtype': dtype, 'layers': 'eager'})
+    if args.t5x_python and T5X in WORKS[work].goals:
+      found.append({'whose': T5X, 'dtype': dtype, 'layers': 'unrolled'})
+  return found
 
 
-def peer(batch_size: int, steps: int) -> dict:
-  import torch
-  import transformers
+def run(arm: dict, work: str, args: argparse.Namespace) -> dict:
+  """One turn of an arm."""
+  flags = [f'--work={work}', f'--dtype={arm["dtype"]}', f'--steps={args.steps}', f'--limit={args.limit}']
+  peer, environment = [str(_HERE / 'train_peers.py'), arm['whose']], dict(_ENVIRONMENT)
+  if arm['whose'] == OURS:
+    command = [sys.executable, str(_HERE / 'train_ours.py'), f'--layers={arm["layers"]}']
+  elif arm['whose'] == TRANSFORMERS:
+    command = [args.transformers_python, *peer]
+  else:
+    command = [args.t5x_python, *peer]
+    environment['PYTHONPATH'] = args.t5x_path
+  done = subprocess.run([*command, *flags], capture_output=True, text=True, env=os.environ | environment, check=False)
+  lines = [line for line in done.stdout.splitlines() if line.startswith('{')]
+  if done.returncode or not lines:
+    sys.exit(f'{" ".join([*command, *flags])} ended with {done.returncode}: {done.stderr[-800:]}')
+  return {'work': work, **arm, **json.loads(lines[-1])}
 
-  config = transformers.T5Config(
-    vocab_size=32128, d_model=512, d_kv=64, d_ff=2048, num_layers=6, num_heads=8, decoder_start_token_id=0
+
+def tables(rows: list[dict]) -> str:
+  """All that was measured, and the ratios that have a goal, as Markdown."""
+  lines = ['| work | whose | dtype | layers | s/step | steps | GFLOP/s | peak GiB | compile s |']
+  lines.append('|---|---|---|---|---|---|---|---|---|')
+  ratios = ['| work | beside | goal | ratio | best of ours | best of theirs | peak memory, ratio |', '|' + '---|' * 7]
+  for name, work in WORKS.items():
+    arms_of: dict[tuple, list[dict]] = {}
+    for row in rows:
+      if row['work'] == name:
+        arms_of.setdefault((row['whose'], row['dtype'], row['layers']), []).append(row)
+    if not arms_of:
+      continue
+    flops = next((found[0]['flops'] for found in arms_of.values() if 'flops' in found[0]), float('nan'))
+    for arm, found in arms_of.items():
+      step = train_works.median(found, 'seconds')
+      steps = sum(len(row['seconds']) for row in found)
+      peak = max(row['peak_gib'] for row in found)
+      compiled = f'{train_works.median(found, "compile"):.0f}' if 'compile' in found[0] else ''
+      cells = [work.title, *arm, f'{step:.2f}', steps, f'{flops / step / 1e9:.0f}', f'{peak:.2f}', compiled]
+      lines.append(f'| {" | ".join(map(str, cells))} |')
+    for peer, goal in work.goals.items():
+      best = {}
+      for whose in (OURS, peer):
+        of = [(train_works.median(found, 'seconds'), arm, found) for arm, found in arms_of.items() if arm[0] == whose]
+        best[whose] = min(of, key=lambda item: item[0], default=None)
+      if None in best.values():
+        continue
+      (own, own_arm, own_rows), (other, other_arm, other_rows) = best[OURS], best[peer]
+      memory = max(row['peak_gib'] for row in own_rows) / max(row['peak_gib'] for row in other_rows)
+      cells = [work.title, peer, f'{goal:.1f}', f'{other / own:.2f}', ', '.join(own_arm[1:]), other_arm[1]]
+      ratios.append(f'| {" | ".join([*cells, f"{memory:.2f}"])} |')
+  quiet = sum(row['undisturbed'] for row in rows)
+  versions = ', '.join(sorted({row['versions'] for row in rows}))
+  measured = (
+    f'{readme.machine()}; {versions}. Of {sum(len(row["seconds"]) for row in rows)} steps, others used less than 8% of '
+    f'the processors during {quiet}, and in the middle {statistics.median(row["others"] for row in rows):.0%} of them.'
   )
-  model = transformers.T5ForConditionalGeneration(config).train()
-  optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
-  inputs, labels = (torch.randint(3, 32000, (batch_size, length)) for length in (512, 114))
-  mask = torch.ones_like(inputs)
-
-  def step() -> None:
-    model(input_ids=inputs, attention_mask=mask, labels=labels).loss.backward()
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-
-  return {'seconds': timed_steps(step, steps)}
-
-
-def child(args: argparse.Namespace) -> None:
-  found = peer(args.batch, args.steps) if args.child == PEER else ours(args.child, args.batch, args.steps)
-  found['peak_gib'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-  print(json.dumps(found))
-
-
-def run(variant: str, args: argparse.Namespace) -> dict:
-  python = args.peer_python if variant == PEER else sys.executable
-  command = [python, __file__, f'--child={variant}', f'--batch={args.batch}', f'--steps={args.steps}']
-  done = subprocess.run(command, capture_output=True, text=True, check=True)
-  return json.loads(done.stdout.splitlines()[-1])
+  return '\n'.join([measured, '', *ratios, '', *lines])
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--batch', type=int, default=4, help='rows of 512 / 114 tokens')
-  parser.add_argument('--steps', type=int, default=4, help='timed steps of a round')
-  parser.add_argument('--rounds', type=int, default=2)
-  parser.add_argument('--peer_python', help='a Python with torch and transformers')
-  parser.add_argument('--child', help=argparse.SUPPRESS)
+  parser.add_argument('--work', action='append', choices=WORKS, help='default: all')
+  parser.add_argument('--dtype', action='append', choices=_DTYPES, help='default: both')
+  parser.add_argument('--layers', action='append', choices=train_works.LAYERS, help='of ours; default: the first two')
+  parser.add_argument('--steps', type=int, default=3, help='undisturbed steps of a turn')
+  parser.add_argument('--limit', type=float, default=60.0, help='seconds of a turn, after which it may have fewer')
+  parser.add_argument('--rounds', type=int, default=2, help='0: only the tables of the rows that there are')
+  parser.add_argument('--transformers_python', help='a Python with torch and transformers')
+  parser.add_argument('--t5x_python', help='a Python with what T5X needs')
+  parser.add_argument('--t5x_path', default='', help='its PYTHONPATH')
+  parser.add_argument('--rows', type=pathlib.Path, help='file that rows are added to; default: none is kept')
+  parser.add_argument('--write', action='store_true', help='put the tables into README.md')
   args = parser.parse_args()
-  if args.child:
-    child(args)
-    return
-  variants = [*OURS, *([PEER] if args.peer_python else [])]
-  rounds = [{variant: run(variant, args) for variant in variants} for _ in range(args.rounds)]
-  first = statistics.median(second for found in rounds for second in found[variants[0]]['seconds'])
-  print(f'T5 small, {args.batch} x 512 / 114, {args.rounds} rounds of {args.steps} steps')
-  print(f'{"variant":32} {"s/step":>7} {"ratio":>6} {"compile s":>10} {"GFLOP/s":>8} {"peak GiB":>9}')
-  for variant in variants:
-    step = statistics.median(second for found in rounds for second in found[variant]['seconds'])
-    compiled = [found[variant]['compile'] for found in rounds if 'compile' in found[variant]]
-    flops = rounds[0][variants[0]]['flops']
-    peak = max(found[variant]['peak_gib'] for found in rounds)
-    shown = f'{statistics.median(compiled):10.1f}' if compiled else f'{"-":>10}'
-    print(f'{variant:32} {step:7.2f} {step / first:6.2f} {shown} {flops / step / 1e9:8.0f} {peak:9.2f}')
+  args.dtype, args.layers = args.dtype or _DTYPES, args.layers or train_works.LAYERS[:2]
+  rows = []
+  if args.rows and args.rows.exists():
+    rows = [json.loads(line) for line in args.rows.read_text().splitlines()]
+  for work in args.work or WORKS:
+    for _ in range(args.rounds):
+      for arm in arms(args, work):
+        rows.append(run(arm, work, args))
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+        if args.rows:
+          with args.rows.open('a') as file:
+            file.write(json.dumps(rows[-1]) + '\n')
+  text = tables(rows)
+  print(text)
+  if args.write:
+    readme.write('train_step', text)
 
 
 if __name__ == '__main__':

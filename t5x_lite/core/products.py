@@ -37,7 +37,10 @@ def attend(hidden: jax.Array, table: jax.Array) -> jax.Array:
 def outer_sum(x: jax.Array, y: jax.Array) -> jax.Array:
   """`x.T @ y` over all leading axes for `[..., D]` and `[..., F]` of one dtype: `[D, F]`, at least float32."""
   if not _is_half(x.dtype):
-    return _contract_leading(x, y)
+    if x.shape[-1] <= y.shape[-1]:
+      return _contract_leading(x, y)
+    # On the CPU, XLA lays the left operand out anew, and all that was to be fused into it: let that be the smaller one.
+    return jax.lax.platform_dependent(x, y, cpu=lambda x, y: _contract_leading(y, x).T, default=_contract_leading)
   return jax.lax.platform_dependent(
     x, y, cpu=lambda x, y: _contract_leading(_two_leading(x), _two_leading(y)), default=_contract_leading
   )

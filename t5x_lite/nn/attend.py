@@ -12,8 +12,8 @@ last three of the list never have an array of T x S per row and head, forward or
 xla's, and local attention with global tokens is too, in blocks (`nn.local_attention`).
 
 Attention dropout: one mask for all queries (T5) is dropout of values, which every implementation has. Dropout of
-single weights (BERT, GPT-2) is in xla, pallas and blockwise: cudnn and splash are used without it only. The last two
-draw their masks by place, xla from JAX's generator, so a seed gives other masks there.
+single weights (BERT, GPT-2) is in xla, pallas and blockwise, by the same masks of a seed: cudnn and splash are used
+without it only.
 """
 
 from __future__ import annotations
@@ -172,8 +172,8 @@ def attend(
   bias = relations.bias
   if isinstance(bias, RelativeBias):
     bias = bias.materialise(queries, keys, relations.offset)
-    if not cached and name == XLA:
-      bias = for_rows(bias, query.shape[0])
+  if bias is not None and bias.shape[0] == 1 and not cached and name == XLA:
+    bias = for_rows(bias, query.shape[0])
   if name == 'cudnn':
     return _cudnn(query, key, value, bias, mask, style.scale)
   return dot_product_attention(

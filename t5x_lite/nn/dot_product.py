@@ -1,14 +1,20 @@
-"""Attention in plain array operations, which XLA fuses: the reference that the kernels are held against."""
+"""Attention in plain array operations, which XLA fuses: the reference that the kernels are held against.
+
+Its backward pass is written out. Differentiated by JAX, the softmax costs two more passes over an array of T x S, and
+half of the products read one transposed, which XLA's CPU backend copies first.
+"""
 
 from __future__ import annotations
 
-from typing import TypeVar
+import functools
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from t5x_lite.core import axes
+from t5x_lite.nn import weight_dropout
 
 Arrays = TypeVar('Arrays')
 
@@ -49,13 +55,14 @@ def dot_product_attention(
     key = repeat_heads(key, query.shape[2])
     value, dropout_key = drop_values(repeat_heads(value, query.shape[2]), dropout_rate, dropout_key), None
   if dropout_key is None or dropout_rate == 0.0:
-    # Its own code promotes bfloat16 to float32 implicitly.
-    with jax.numpy_dtype_promotion('standard'):
-      return jax.nn.dot_product_attention(query, key, value, bias=bias, mask=mask, scale=scale, implementation='xla')
-  weights = attention_weights(query, key, bias=bias, mask=mask, scale=scale)
-  keep = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, weights.shape)
-  weights = jnp.where(keep, weights / (1.0 - dropout_rate), 0.0)
-  return jnp.einsum('bnts,bsnh->btnh', weights.astype(value.dtype), repeat_heads(value, weights.shape[1]))
+    if key.shape[2] != query.shape[2]:
+      # JAX's own repeats no key or value of a shared head. It promotes bfloat16 to float32 implicitly.
+      with jax.numpy_dtype_promotion('standard'):
+        return jax.nn.dot_product_attention(query, key, value, bias=bias, mask=mask, scale=scale, implementation='xla')
+    seed = None
+  else:
+    seed = weight_dropout.seeds(dropout_key)
+  return _mix(dropout_rate, _logits(query, key, bias, mask, scale), repeat_heads(value, query.shape[2]), seed)
 
 
 def drop_values(value: jax.Array, dropout_rate: float, dropout_key: jax.Array) -> jax.Array:
@@ -79,13 +86,80 @@ def attention_weights(
   scale: float = 1.0,
 ) -> jax.Array:
   """The attention probabilities, float32 `[B, N, T, S]`, in plain einsum; arguments as in `dot_product_attention`."""
-  key = repeat_heads(key, query.shape[2])
-  logits = jnp.einsum('btnh,bsnh->bnts', query, key, preferred_element_type=jnp.float32) * scale
+  return jax.nn.softmax(_logits(query, key, bias, mask, scale), axis=-1)
+
+
+def _logits(
+  query: jax.Array, key: jax.Array, bias: jax.Array | None, mask: jax.Array | None, scale: float
+) -> jax.Array:
+  """float32 `[B, N, T, S]`, of whatever is masked very low."""
+  logits = _products(query, repeat_heads(key, query.shape[2])) * scale
   if bias is not None:
-    logits += bias.astype(jnp.float32)
-  if mask is not None:
-    logits = jnp.where(mask, logits, 0.7 * jnp.finfo(jnp.float32).min)
-  return jax.nn.softmax(logits, axis=-1)
+    logits += bias.astype(logits.dtype)
+  return logits if mask is None else jnp.where(mask, logits, 0.7 * jnp.finfo(jnp.float32).min)
+
+
+@jax.custom_vjp
+def _products(query: jax.Array, key: jax.Array) -> jax.Array:
+  """Every query with every key, `[B, N, T, S]`, at least float32."""
+  return _einsum('btnh,bsnh->bnts', query, key)
+
+
+def _products_backward(inputs: tuple[jax.Array, jax.Array], d_logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+  query, key = inputs
+  d_logits = d_logits.astype(query.dtype)
+  d_query = _einsum('bnts,bsnh->btnh', d_logits, key)
+  return d_query.astype(query.dtype), _over_queries(query, d_logits).astype(key.dtype)
+
+
+_products.defvjp(lambda query, key: (_products(query, key), (query, key)), _products_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _mix(dropout_rate: float, logits: jax.Array, value: jax.Array, seed: jax.Array | None) -> jax.Array:
+  """Softmax of the logits, dropout of single weights where there is a seed, and the mean of the values by them."""
+  return _mix_forward(dropout_rate, logits, value, seed)[0]
+
+
+def _mix_forward(
+  dropout_rate: float, logits: jax.Array, value: jax.Array, seed: jax.Array | None
+) -> tuple[jax.Array, tuple]:
+  weights = jax.nn.softmax(logits, axis=-1)
+  dropped = _dropped(weights, seed, dropout_rate).astype(value.dtype)
+  mixed = _einsum('bnts,bsnh->btnh', dropped, value).astype(value.dtype)
+  return mixed, (weights, value, seed, mixed)
+
+
+def _mix_backward(dropout_rate: float, residuals: tuple, d_mixed: jax.Array) -> tuple:
+  weights, value, seed, mixed = residuals
+  d_value = _over_queries(d_mixed, _dropped(weights, seed, dropout_rate).astype(value.dtype)).astype(value.dtype)
+  d_weights = _dropped(_einsum('btnh,bsnh->bnts', d_mixed, value), seed, dropout_rate)
+  # The sum of weights times their gradients, over the keys of a query, is that of the output times its gradient (Dao et
+  # al. 2022, appendix B.2), with dropout too.
+  total = jnp.einsum('btnh,btnh->bnt', d_mixed.astype(weights.dtype), mixed.astype(weights.dtype))
+  return weights * (d_weights - total[..., None]), d_value, None
+
+
+_mix.defvjp(_mix_forward, _mix_backward)
+
+
+def _dropped(weights: jax.Array, seed: jax.Array | None, dropout_rate: float) -> jax.Array:
+  """Weights `[B, N, T, S]` after dropout, whose mask is made anew wherever it is needed: quicker than reading it."""
+  if seed is None:
+    return weights
+  rows, heads, queries, keys = (jax.lax.broadcasted_iota(jnp.int32, weights.shape, axis) for axis in range(4))
+  keep = weight_dropout.keep((seed[0], seed[1]), rows * weights.shape[1] + heads, queries, keys, dropout_rate)
+  return jnp.where(keep, weights / (1.0 - dropout_rate), 0.0)
+
+
+def _over_queries(x: jax.Array, by_key: jax.Array) -> jax.Array:
+  """`[B, S, N, H]`, the sum over T of `[B, T, N, H]` and `[B, N, T, S]`, in an order that reads the latter as it is."""
+  return _einsum('btnh,bnts->bnhs', x, by_key).transpose(0, 3, 1, 2)
+
+
+def _einsum(letters: str, x: jax.Array, y: jax.Array) -> jax.Array:
+  dtype: Any = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+  return jnp.einsum(letters, x, y, preferred_element_type=dtype)
 
 
 def repeat_heads(x: jax.Array, num_heads: int) -> jax.Array:

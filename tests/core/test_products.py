@@ -119,3 +119,10 @@ def test_what_all_rows_share_gets_the_sum_of_their_gradients(dtype):
   (dx,) = pull(dy)
   assert dx.dtype == dtype
   np.testing.assert_allclose(dx.astype(jnp.float32), np.sum(dy, 0, keepdims=True), rtol=2**-8, atol=1e-6)
+
+
+@pytest.mark.parametrize(('wide', 'narrow'), [(12, 5), (5, 12)])
+def test_a_sum_of_outer_products_is_the_same_whichever_side_is_laid_out_anew(wide, narrow):
+  rng = np.random.default_rng(0)
+  x, y = (jnp.asarray(rng.standard_normal((2, 6, width)), jnp.float32) for width in (wide, narrow))
+  np.testing.assert_allclose(products.outer_sum(x, y), np.einsum('btd,btf->df', x, y), rtol=1e-5, atol=1e-5)

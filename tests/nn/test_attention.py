@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from t5x_lite.nn import weight_dropout
 from t5x_lite.nn.dot_product import attention_weights, dot_product_attention
 from t5x_lite.nn.masks import Mask
 
@@ -48,6 +49,29 @@ def test_attention_dropout_has_the_right_mean_and_one_mask_for_all_queries():
   kept = np.asarray(many[:50]) != 0
   assert np.all(kept == kept[:, :, :1])
   np.testing.assert_allclose(np.asarray(many != 0).mean(), 0.75, atol=0.02)
+
+
+@pytest.mark.parametrize('rate', [0.0, 0.3])
+def test_its_gradient_is_that_of_its_definition(rate):
+  q, k, v = qkv()
+  bias = jax.random.normal(jax.random.key(9), (1, 3, 6, 8))
+  mask = jax.random.bernoulli(jax.random.key(8), 0.6, (2, 1, 6, 8)).at[..., 0].set(True)
+  direction = jax.random.normal(jax.random.key(7), q.shape)
+  dropout_key = jax.random.key(6)
+  rows, heads, queries, keys = (jax.lax.broadcasted_iota(jnp.int32, (2, 3, 6, 8), axis) for axis in range(4))
+  keep = weight_dropout.keep(tuple(weight_dropout.seeds(dropout_key)), rows * 3 + heads, queries, keys, rate)
+  assert bool(jnp.all(keep)) == (rate == 0.0)
+
+  def plain(q, k, v, bias):
+    weights = jax.nn.softmax(jnp.where(mask, 0.7 * jnp.einsum('btnh,bsnh->bnts', q, k) + bias, -1e30))
+    return jnp.sum(direction * jnp.einsum('bnts,bsnh->btnh', jnp.where(keep, weights / (1.0 - rate), 0.0), v))
+
+  def ours(q, k, v, bias):
+    dropout = {'dropout_rate': rate, 'dropout_key': dropout_key, 'shared_dropout': False}
+    return jnp.sum(direction * dot_product_attention(q, k, v, bias=bias, mask=mask, scale=0.7, **dropout))
+
+  expected, got = (jax.jit(jax.value_and_grad(f, argnums=(0, 1, 2, 3)))(q, k, v, bias) for f in (plain, ours))
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-5), got, expected)
 
 
 def test_a_row_with_nothing_to_see_is_finite_and_so_is_its_gradient():

@@ -1,0 +1,139 @@
+"""The peers' side of `train_step.py`: one arm, in a process of its own.
+
+    <python with torch, transformers> experiments/benchmarks/train_peers.py transformers --work=...
+    PYTHONPATH=<t5x>:<seqio>:... <python with what T5X needs> experiments/benchmarks/train_peers.py T5X --work=t5_small
+
+transformers: its own model and loss, with its own choice of attention; half precision is autocast on float32 weights;
+torch's fused AdamW, the gradient clipped to norm 1. T5X: its own network, model, Adafactor and trainer, in one jitted
+step on one device, without a partitioner. Dropout is 0.1 in both.
+"""
+
+from __future__ import annotations
+
+import time
+
+import train_works
+from train_works import TRANSFORMERS, Work
+
+
+def _transformers_batch(work: Work) -> tuple:
+  """`(model, batch)` of random weights and random tokens."""
+  import torch
+  import transformers
+
+  def tokens(vocabulary: int, length: int) -> torch.Tensor:
+    return torch.randint(5, min(vocabulary, 30000), (work.rows, length))
+
+  if work.model == 't5':
+    shape = {'d_model': 512, 'd_ff': 2048, 'd_kv': 64, 'num_heads': 8, 'num_layers': 6, 'num_decoder_layers': 6}
+    config = transformers.T5Config(vocab_size=train_works.T5_VOCABULARY, decoder_start_token_id=0, **shape)
+    inputs = tokens(train_works.T5_VOCABULARY, work.length)
+    batch = {'input_ids': inputs, 'labels': tokens(train_works.T5_VOCABULARY, work.targets)}
+    return transformers.T5ForConditionalGeneration(config), batch | {'attention_mask': torch.ones_like(inputs)}
+  if work.model == 'bert':
+    inputs = tokens(train_works.BERT_VOCABULARY, work.length)
+    labels = torch.full_like(inputs, -100)
+    labels[:, : work.predicted] = inputs[:, : work.predicted]
+    batch = {'input_ids': inputs, 'attention_mask': torch.ones_like(inputs), 'labels': labels}
+    batch |= {'token_type_ids': torch.zeros_like(inputs), 'next_sentence_label': torch.randint(0, 2, (work.rows,))}
+    return transformers.BertForPreTraining(transformers.BertConfig()), batch
+  inputs = tokens(train_works.GPT2_VOCABULARY, work.length)
+  return transformers.GPT2LMHeadModel(transformers.GPT2Config()), {'input_ids': inputs, 'labels': inputs}
+
+
+def run_transformers(args) -> None:
+  """Times transformers, eager."""
+  import torch
+  import transformers
+
+  torch.manual_seed(0)
+  model, batch = _transformers_batch(train_works.WORKS[args.work])
+  model.train()
+  optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
+  losses = []
+
+  def step() -> None:
+    optimizer.zero_grad(set_to_none=True)
+    with torch.autocast('cpu', torch.bfloat16, enabled=args.dtype == 'bfloat16'):
+      loss = model(**batch).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    losses.append(loss.item())
+
+  found = train_works.time_steps(step, args.steps, args.limit)
+  versions = f'torch {torch.__version__}, transformers {transformers.__version__}'
+  train_works.report(found, loss=round(losses[-1], 3), versions=versions)
+
+
+def run_t5x(args) -> None:
+  """Times T5X."""
+  import jax
+  import jax.numpy as jnp
+  import numpy as np
+  import seqio
+  from t5x import adafactor, models, train_state, trainer
+  from t5x.examples.t5 import network
+
+  work = train_works.WORKS[args.work]
+  config = network.T5Config(
+    vocab_size=train_works.T5_VOCABULARY,
+    dtype=jnp.dtype(args.dtype),
+    emb_dim=512,
+    mlp_dim=2048,
+    num_heads=8,
+    head_dim=64,
+    num_encoder_layers=6,
+    num_decoder_layers=6,
+    mlp_activations=('relu',),
+    dropout_rate=train_works.DROPOUT,
+    logits_via_embedding=True,
+  )
+  vocabulary = seqio.PassThroughVocabulary(train_works.T5_VOCABULARY, eos_id=1)
+  rules = adafactor.standard_logical_factor_rules()
+  optimizer = adafactor.Adafactor(decay_rate=0.8, step_offset=0, logical_factor_rules=rules)
+  model = models.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary, optimizer, z_loss=1e-4)
+  rng = np.random.default_rng(0)
+  targets = rng.integers(5, 30000, (work.rows, work.targets), dtype=np.int32)
+  batch = {
+    'encoder_input_tokens': rng.integers(5, 30000, (work.rows, work.length), dtype=np.int32),
+    'decoder_input_tokens': np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
+    'decoder_target_tokens': targets,
+    'decoder_loss_weights': np.ones_like(targets),
+  }
+  batch = jax.tree.map(jnp.asarray, batch)
+  shapes = {name: value.shape for name, value in batch.items()}
+  types = {name: value.dtype for name, value in batch.items()}
+  variables = jax.jit(lambda key: model.get_initial_variables(key, shapes, types))(jax.random.PRNGKey(0))
+  state = train_state.FlaxOptimTrainState.create(optimizer, variables)
+  number, key = 0, jax.random.PRNGKey(0)
+
+  def update(state, batch, key):
+    return trainer.train_with_lr(state, batch, jnp.float32(1e-3), key, model, None)
+
+  start = time.perf_counter()
+  compiled = jax.jit(update, donate_argnums=0).lower(state, batch, key).compile()
+  compile_seconds = time.perf_counter() - start
+  metrics = None
+
+  def step() -> None:
+    nonlocal state, metrics, number
+    state, metrics = compiled(state, batch, jax.random.PRNGKey(number))
+    number += 1
+    jax.block_until_ready((state, metrics))
+
+  found = train_works.time_steps(step, args.steps, args.limit)
+  loss = float(metrics['loss'].total) / targets.size
+  versions = f'T5X on jax {jax.__version__}'
+  train_works.report(found, compile=round(compile_seconds, 1), loss=round(loss, 3), versions=versions)
+
+
+def main() -> None:
+  parser = train_works.parser()
+  parser.add_argument('peer', choices=(TRANSFORMERS, train_works.T5X))
+  args = parser.parse_args()
+  run_transformers(args) if args.peer == TRANSFORMERS else run_t5x(args)
+
+
+if __name__ == '__main__':
+  main()
