@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import linen as nn
 from jax.sharding import Mesh
 
 from t5x_lite import stored_models
@@ -19,7 +18,7 @@ from t5x_lite.core.batch import ENCODER, INPUT_TOKENS, POSITIONS, SEGMENT_IDS, k
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.decoding.config import Decoding, GenerationConfig
 from t5x_lite.decoding.engine import Written
-from t5x_lite.decoding.generate import write_from_encoder, write_from_prompt
+from t5x_lite.decoding.generate import row_keys, write_from_encoder, write_from_prompt
 from t5x_lite.decoding.stopping import StopTable, stop_table
 from t5x_lite.partitioning import rules as rules_lib
 from t5x_lite.partitioning import sharding
@@ -88,6 +87,7 @@ class Writer:
     tokenizer: Tokenizer | None = None,
     num_tokens: int | None = None,
     width: int = 0,
+    numbers: Sequence[int] | None = None,
   ) -> tuple[Written, Decoding]:
     """What is written for inputs of any lengths, on the host, and by what options.
 
@@ -98,6 +98,7 @@ class Writer:
       tokenizer: of stop strings.
       num_tokens: ids from here on are never written.
       width: the prompts count as this long at least, as those of a padded batch do.
+      numbers: of the rows, by which they draw; None: their places.
     """
     longest = max(max(map(len, inputs)), width)
     rows = len(inputs)
@@ -111,7 +112,7 @@ class Writer:
     decoding = dataclasses.replace(decoding, num_tokens=num_tokens, options=_without_texts(decoding.options))
     if decoding.branches > self.module.config.vocab_size // 2:
       raise errors.UsageError(
-        f'{decoding.branches} beams or results: the model has only {self.module.config.vocab_size} tokens to choose from'
+        f'{decoding.branches} beams or results: the model has only {self.module.config.vocab_size} tokens'
       )
     batch = _padded(inputs, padded, left=not self.encodes, rows=self._rows(rows))
     if self.encodes:
@@ -119,6 +120,8 @@ class Writer:
       if start is None:
         raise errors.UsageError('decoder_start_token_id is not set: expected the id that the decoder starts from')
       batch['start'] = np.full((len(batch['tokens']), 1), start, np.int32)
+    own = list(range(rows) if numbers is None else numbers)
+    batch['rows'] = np.asarray(own + [0] * (len(batch['tokens']) - rows), np.int32)
     written = self._run(batch, seed, decoding, self._stop_table(config.stop_strings, tokenizer))
     return jax.tree.map(lambda x: np.asarray(x)[:rows], written), decoding
 
@@ -135,9 +138,7 @@ class Writer:
       return self._write(self._params, batch, random_key, stop, decoding=decoding)
     rows = len(batch['tokens'])
     own = sharding.process_rows(self.mesh, STANDARD_RULES, rows)
-    placed = sharding.shard_batch(
-      {name: array[own] for name, array in batch.items()}, self.mesh, STANDARD_RULES, rows
-    )
+    placed = sharding.shard_batch({name: array[own] for name, array in batch.items()}, self.mesh, STANDARD_RULES, rows)
     with sharding.scope(self.mesh, STANDARD_RULES):
       return self._write(self._params, placed, random_key, stop, decoding=decoding)
 
@@ -158,12 +159,13 @@ def _write(
   module: Any, params: Any, batch: Mapping[str, jax.Array], random_key: jax.Array, stop: Any, *, decoding: Decoding
 ) -> Written:
   tokens, segments = batch['tokens'], batch['segments']
+  keys = row_keys(random_key, batch['rows']) if decoding.options.do_sample else None
   if 'start' not in batch:
-    return write_from_prompt(module, params, tokens, segments, decoding, key=random_key, stop=stop)
+    return write_from_prompt(module, params, tokens, segments, decoding, keys=keys, stop=stop)
   positions = jax.numpy.broadcast_to(jax.numpy.arange(tokens.shape[1], dtype='int32'), tokens.shape)
   sides = {INPUT_TOKENS: tokens, SEGMENT_IDS: segments, POSITIONS: positions}
   encoder = {key(ENCODER, name): value for name, value in sides.items()}
-  return write_from_encoder(module, params, encoder, batch['start'], decoding, key=random_key, stop=stop)
+  return write_from_encoder(module, params, encoder, batch['start'], decoding, keys=keys, stop=stop)
 
 
 def _without_texts(options: GenerationConfig) -> GenerationConfig:
@@ -192,7 +194,11 @@ def check_writes(module: Any) -> None:
   """Raises UsageError unless a model writes text."""
   name = type(module).__name__
   if not hasattr(module, 'decode_with_cache') or not getattr(module.config, 'num_decoder_layers', 1):
-    kind = 'an encoder, which reads text and writes none' if not hasattr(module, 'decode_with_cache') else 'without a decoder'
+    kind = (
+      'an encoder, which reads text and writes none'
+      if not hasattr(module, 'decode_with_cache')
+      else 'without a decoder'
+    )
     raise errors.UsageError(f'model {name} is {kind}: expected T5, GPT or XLNet to generate')
   if 'lm' not in module.config.heads:
     heads = ', '.join(module.config.heads) or 'none'
@@ -219,7 +225,11 @@ def for_decoding(module: Any, params: Any, mesh: Mesh | None) -> tuple[Any, Any]
       lambda path, leaf: leaf.astype(dtype) if casts and _is_product(tree.path_name(path)) else leaf, params
     )
 
-  places = {} if mesh is None else {'out_shardings': jax.tree.map(lambda leaf: leaf.sharding, stored_models.placed(unrolled, mesh))}
+  places = (
+    {}
+    if mesh is None
+    else {'out_shardings': jax.tree.map(lambda leaf: leaf.sharding, stored_models.placed(unrolled, mesh))}
+  )
   return unrolled, jax.jit(changed, **places)(params)
 
 
@@ -364,7 +374,9 @@ def result(
     new_ids=new_ids,
     texts=texts,
     scores=np.asarray(written.scores).reshape(-1) if beams or with_scores else None,
-    token_scores=np.asarray(written.token_scores).reshape(len(lengths), -1)[:, : tokens.shape[1]] if with_scores else None,
+    token_scores=np.asarray(written.token_scores).reshape(len(lengths), -1)[:, : tokens.shape[1]]
+    if with_scores
+    else None,
   )
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -80,7 +80,7 @@ class Pretrained:
 
   @functools.cached_property
   def generation_config(self) -> GenerationConfig:
-    """What `generate` does where it is not told otherwise: generation_config.json, or the ids that config.json tells."""
+    """What `generate` does if not told otherwise: generation_config.json, or the ids that config.json tells."""
     stored, names = self._stored, ('bos_token_id', 'eos_token_id', 'pad_token_id', 'decoder_start_token_id')
     said = dict(stored.generation or {name: self.config.get(name) for name in names})
     if stored.exported and self.tokenizer is not None:
@@ -102,17 +102,21 @@ class Pretrained:
     attention_mask: Any = None,
     generation_config: GenerationConfig | None = None,
     seed: int = 0,
+    rows: Sequence[int] | None = None,
     **options: Any,
   ) -> Generated:
     """Writes text, as `generate` of transformers does, by options of the same names (see `GenerationConfig`).
 
     Args:
-      inputs: a text or a list of texts; or ids `[L]`, `[B, L]`, or rows of any lengths, padded on any side or not. None:
-        the id that begins a text.
+      inputs: a text or a list of texts; or ids `[L]`, `[B, L]`, or rows of any lengths, padded on any side or not.
+        None: the id that begins a text.
       attention_mask: `[B, L]`, 0 at what is padding; None: padding is the padding id, if it does not end texts as well.
       generation_config: the options, instead of this model's own.
-      seed: of what is drawn: equal seeds write equal texts, in any batch.
-      **options: such as `num_beams=4`, `max_new_tokens=64`, `do_sample=True`, `top_p=0.9`, `stop_strings=['\\n']`; on top.
+      seed: of what is drawn.
+      rows: numbers of the inputs, by which they draw, so that an input is continued alike in any batch; None: their
+        places.
+      **options: such as `num_beams=4`, `max_new_tokens=64`, `do_sample=True`, `top_p=0.9`; they go before
+        those of the configuration.
 
     Raises:
       UsageError: a model that writes nothing, an option that there is not, options that do not go together, an empty
@@ -120,29 +124,80 @@ class Pretrained:
     """
     writer = self.writer
     config = (self.generation_config if generation_config is None else generation_config).with_options(options)
-    own = self._stored.exported and self.tokenizer is not None
-    rows, width = generation.prompts(
+    prompts, width = generation.prompts(
       inputs,
       attention_mask,
       tokenizer=None if not _has_text(inputs) else self.tokenizer,
       config=config,
       vocab_size=self.module.config.vocab_size,
       encodes=writer.encodes,
-      begin=config.bos_token_id if own and type(self.module).__name__ == 'Gpt' else None,
+      begin=self._begin,
     )
-    num_tokens = self.tokenizer.vocab_size if own and self.tokenizer is not None else None
     written, decoding = writer(
-      rows,
+      prompts,
       config,
       seed=seed,
       tokenizer=self.tokenizer if config.stop_strings else None,
-      num_tokens=num_tokens,
+      num_tokens=self._num_tokens,
       width=width,
+      numbers=rows,
     )
     start = config.decoder_start_token_id if config.decoder_start_token_id is not None else config.bos_token_id
     return generation.result(
-      written, decoding, rows, width, start=start if writer.encodes else None, tokenizer=self.tokenizer
+      written, decoding, prompts, width, start=start if writer.encodes else None, tokenizer=self.tokenizer
     )
+
+  def prompt_ids(self, text: str) -> np.ndarray:
+    """The ids, int32 `[L]`, that `generate` makes of a text. Raises UsageError where there are none."""
+    found, _ = generation.prompts(
+      text,
+      None,
+      tokenizer=self.tokenizer,
+      config=self.generation_config,
+      vocab_size=self.module.config.vocab_size,
+      encodes=hasattr(self.module, 'encode') and hasattr(self.module, 'decode_with_cache'),
+      begin=self._begin,
+    )
+    return found[0]
+
+  @property
+  def source(self) -> str:
+    """Where it was read from."""
+    return self._stored.origin
+
+  @property
+  def _begin(self) -> int | None:
+    """What our own decoders read before a text."""
+    own = self._stored.exported and type(self.module).__name__ == 'Gpt'
+    return self.generation_config.bos_token_id if own else None
+
+  @property
+  def _num_tokens(self) -> int | None:
+    """Of our own models, whose tables may have more rows than that, the size of the vocabulary."""
+    return self.tokenizer.vocab_size if self._stored.exported and self.tokenizer is not None else None
+
+  def jitted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of parameters and batches, compiled, as one of batches of NumPy arrays to NumPy arrays.
+
+    Rows are spread over the devices; their number must divide over them.
+    """
+    if self._mesh is None:
+      program = jax.jit(function)
+      return lambda *batch: jax.tree.map(np.asarray, program(self.params, *batch))
+    mesh = self._mesh
+    whole = jax.jit(function, out_shardings=sharding.replicated(mesh))
+
+    def call(*batch: Any) -> Any:
+      count = len(jax.tree.leaves(batch)[0])
+      own = sharding.process_rows(mesh, STANDARD_RULES, count)
+      leaves, structure = jax.tree.flatten(batch)
+      named = {str(place): np.asarray(leaf)[own] for place, leaf in enumerate(leaves)}
+      placed = sharding.shard_batch(named, mesh, STANDARD_RULES, count)
+      with sharding.scope(mesh, STANDARD_RULES):
+        found = whole(self.params, *structure.unflatten(placed[str(place)] for place in range(len(leaves))))
+      return jax.tree.map(np.asarray, found)
+
+    return call
 
   def save(
     self,

@@ -123,9 +123,10 @@ def main(target: str) -> None:
     if name == 'xlnet_mem':
       options = [COMMON[2], COMMON[21]]
     for chosen in options:
-      for rows in ((len(ids), 1) if name == 'gpt2' else (len(ids),)):
-        if rows > 1 and name == 'gpt2' and chosen.get('no_repeat_ngram_size') == 1:
-          continue  # transformers counts padding among what was written
+      for rows in (len(ids), 1) if name == 'gpt2' else (len(ids),):
+        of_padding = chosen.get('no_repeat_ngram_size') == 1 or 'encoder_repetition_penalty' in chosen
+        if rows > 1 and name == 'gpt2' and of_padding:
+          continue  # there padding counts as text
         arguments = {'input_ids': ids[:rows], 'attention_mask': mask[:rows]}
         with torch.no_grad():
           out = model.generate(**arguments, **chosen, return_dict_in_generate=True)
@@ -133,9 +134,7 @@ def main(target: str) -> None:
         arrays[f'{where}/ids'] = out.sequences.numpy()
         if chosen.get('output_scores'):
           beams = getattr(out, 'beam_indices', None)
-          found = model.compute_transition_scores(
-            out.sequences, out.scores, beams, normalize_logits=beams is None
-          )
+          found = model.compute_transition_scores(out.sequences, out.scores, beams, normalize_logits=beams is None)
           arrays[f'{where}/token_scores'] = found.numpy()
           if beams is not None:
             arrays[f'{where}/scores'] = out.sequences_scores.numpy()

@@ -97,9 +97,7 @@ def beam_search(
       assert running.token_scores is not None
       chosen = jnp.take_along_axis(log_probs.reshape(rows, -1), places, axis=1)
       kept = _take(running.token_scores, origin)
-      candidates = candidates.replace(
-        token_scores=jax.lax.dynamic_update_slice(kept, chosen[..., None], (0, 0, step))
-      )
+      candidates = candidates.replace(token_scores=jax.lax.dynamic_update_slice(kept, chosen[..., None], (0, 0, step)))
     states, ends = engine.read_token(decoding, start.stop, _take(state.states, origin), token)
     ends |= step + 1 >= new
 

@@ -11,7 +11,14 @@ from t5x_lite.core.errors import UsageError, unknown
 Ids = tuple[int, ...]
 # What transformers' class has and we do not; in a generation_config.json they are passed over.
 _NOT_OURS = (
-  *('assistant_early_exit', 'cache_implementation', 'compile_config', 'constraints', 'dola_layers', 'diversity_penalty'),
+  *(
+    'assistant_early_exit',
+    'cache_implementation',
+    'compile_config',
+    'constraints',
+    'dola_layers',
+    'diversity_penalty',
+  ),
   *('force_words_ids', 'guidance_scale', 'low_memory', 'max_time', 'num_beam_groups', 'output_attentions', 'top_h'),
   *('output_hidden_states', 'output_logits', 'penalty_alpha', 'prompt_lookup_num_tokens', 'token_healing', 'use_mtp'),
   *('watermarking_config', 'sequence_bias', 'return_dict_in_generate', 'num_assistant_tokens'),
@@ -301,8 +308,8 @@ def _check_together(config: GenerationConfig) -> None:
   beams, returned = config.num_beams or 1, config.num_return_sequences or 1
   if returned > 1 and beams == 1 and not config.do_sample:
     raise UsageError(
-      f'num_return_sequences is {returned}, and without beams or sampling there is one result: expected do_sample=True, '
-      'or num_beams of as many'
+      f'num_return_sequences is {returned}, and without beams or sampling there is one result: expected '
+      'do_sample=True, or num_beams of as many'
     )
   if beams > 1 and returned > beams:
     raise UsageError(f'num_return_sequences is {returned}, of num_beams {beams}: expected at most as many')

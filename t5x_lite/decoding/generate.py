@@ -20,19 +20,26 @@ from t5x_lite.decoding.sampling import sample
 from t5x_lite.decoding.stopping import StopTable
 
 
-def decode(tokens_to_logits: TokensToLogits, start: Start, decoding: Decoding, key: jax.Array | None = None) -> Written:
+def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
+  """A random key for each row, by the row's own number, int32 `[B]`: it is continued alike in any batch."""
+  return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
+
+
+def decode(
+  tokens_to_logits: TokensToLogits, start: Start, decoding: Decoding, keys: jax.Array | None = None
+) -> Written:
   """Writes by the options: greedily, by sampling, or by beam search.
 
   Args:
     tokens_to_logits: see `engine`.
     start: where to begin.
     decoding: the options.
-    key: of all rows; needed where `do_sample` is set.
+    keys: of the rows, `[B]`; needed where `do_sample` is set.
   """
-  keys = None
   if decoding.options.do_sample:
-    assert key is not None, 'sampling without a key'
-    keys = jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(start.logits.shape[0]))
+    assert keys is not None, 'sampling without keys'
+  else:
+    keys = None
   method = sample if (decoding.options.num_beams or 1) == 1 else beam_search
   return method(tokens_to_logits, start, decoding, keys)
 
@@ -44,7 +51,7 @@ def write_from_encoder(
   prompt: jax.Array,
   decoding: Decoding,
   *,
-  key: jax.Array | None = None,
+  keys: jax.Array | None = None,
   stop: StopTable | None = None,
 ) -> Written:
   """What an encoder-decoder writes.
@@ -55,7 +62,7 @@ def write_from_encoder(
     batch: `encoder_input_tokens`, `encoder_segment_ids` and `encoder_positions`, int32 `[B, S]`, one example a row.
     prompt: what the decoder starts from, int32 `[B, P]`.
     decoding: the options.
-    key: see `decode`.
+    keys: see `decode`.
     stop: finds stop strings.
   """
   variables = {'params': params}
@@ -65,7 +72,7 @@ def write_from_encoder(
   cache = module.apply(variables, length, encoded, segments, method='init_cache')
   logits, cache = module.apply(variables, prompt, cache, last_only=True, method='decode_with_cache')
   start = Start(logits[:, 0], prompt, cache, jnp.where(segments > 0, tokens, -1), stop)
-  return decode(_step_of(module, variables), start, decoding, key)
+  return decode(_step_of(module, variables), start, decoding, keys)
 
 
 def write_from_prompt(
@@ -75,7 +82,7 @@ def write_from_prompt(
   segment_ids: jax.Array,
   decoding: Decoding,
   *,
-  key: jax.Array | None = None,
+  keys: jax.Array | None = None,
   stop: StopTable | None = None,
   bidirectional: bool = False,
 ) -> Written:
@@ -87,7 +94,7 @@ def write_from_prompt(
     tokens: the prompts, int32 `[B, P]`, padded on the left.
     segment_ids: int32 `[B, P]`, 1, and 0 for padding.
     decoding: the options.
-    key: see `decode`.
+    keys: see `decode`.
     stop: finds stop strings.
     bidirectional: whether a prompt sees all of itself, as the prefix of a prefix LM does.
   """
@@ -99,7 +106,7 @@ def write_from_prompt(
     variables, tokens, cache, segment_ids, last_only=True, method='decode_with_cache', **more
   )
   start = Start(logits[:, 0], jnp.where(segment_ids > 0, tokens, -1), cache, stop=stop)
-  return decode(_step_of(module, variables), start, decoding, key)
+  return decode(_step_of(module, variables), start, decoding, keys)
 
 
 def generate_from_encoder(

@@ -59,7 +59,7 @@ def sample(tokens_to_logits: TokensToLogits, start: Start, decoding: Decoding, k
       step=state.step + 1,
       tokens=jax.lax.dynamic_update_slice(state.tokens, token[..., None], (0, 0, state.step)),
       token_scores=token_scores,
-      lengths=state.lengths + ~state.ended,
+      lengths=state.lengths + (~state.ended).astype(jnp.int32),
       ended=state.ended | ends,
       states=states,
     )

@@ -1,11 +1,12 @@
 """What sampling draws from: scores of which the unlikely ones are left out, in Hugging Face's order.
 
 A warper maps scores, float32 `[R, V]`, to scores with -inf at what is left out. After `top_k` there are k candidates
-instead of V, and what follows works on those alone: sorting a vocabulary at every step would take longer than the model.
+instead of V, and what follows works on those alone: to sort a vocabulary at every step would take as long as the model.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -25,7 +26,7 @@ def warp(options: GenerationConfig, scores: jax.Array, keep: int = 1) -> tuple[j
     scores: float32 `[R, V]`.
     keep: so many candidates are left at least.
   """
-  if options.temperature != 1.0:
+  if options.temperature is not None and options.temperature != 1.0:
     scores = scores / options.temperature
   ids = None
   if options.top_k and max(options.top_k, keep) < scores.shape[-1]:
@@ -36,18 +37,20 @@ def warp(options: GenerationConfig, scores: jax.Array, keep: int = 1) -> tuple[j
 
 
 def _after_top_k(options: GenerationConfig, keep: int) -> Sequence[Warper]:
-  made: list[Warper] = []
-  if options.top_p is not None and options.top_p < 1.0:
-    made.append(lambda scores, p=options.top_p: top_p(scores, p, keep))
-  if options.min_p is not None:
-    made.append(lambda scores, p=options.min_p: min_p(scores, p, keep))
-  if options.typical_p is not None and options.typical_p < 1.0:
-    made.append(lambda scores, p=options.typical_p: typical_p(scores, p, keep))
-  if options.epsilon_cutoff:
-    made.append(lambda scores, p=options.epsilon_cutoff: epsilon_cutoff(scores, p, keep))
-  if options.eta_cutoff:
-    made.append(lambda scores, p=options.eta_cutoff: eta_cutoff(scores, p, keep))
-  return made
+  asked: list[tuple[Callable[[jax.Array, float, int], jax.Array], float | None]] = [
+    (top_p, options.top_p if options.top_p != 1.0 else None),
+    (min_p, options.min_p),
+    (typical_p, options.typical_p if options.typical_p != 1.0 else None),
+    (epsilon_cutoff, options.epsilon_cutoff or None),
+    (eta_cutoff, options.eta_cutoff or None),
+  ]
+  return [functools.partial(_called, warper, value, keep) for warper, value in asked if value is not None]
+
+
+def _called(
+  warper: Callable[[jax.Array, float, int], jax.Array], value: float, keep: int, scores: jax.Array
+) -> jax.Array:
+  return warper(scores, value, keep)
 
 
 def top_p(scores: jax.Array, mass: float, keep: int = 1) -> jax.Array:

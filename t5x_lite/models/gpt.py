@@ -161,9 +161,7 @@ class Gpt(nn.Module):
     context = Context(mask=mask, positions=batch[key(DECODER, POSITIONS)])
     return self._run(batch[key(DECODER, INPUT_TOKENS)], context, deterministic=deterministic)[0]
 
-  def init_cache(
-    self, batch_size: int, max_length: int, *, prompt_length: int = 0, branches: int = 1
-  ) -> DecodeCache:
+  def init_cache(self, batch_size: int, max_length: int, *, prompt_length: int = 0, branches: int = 1) -> DecodeCache:
     """An empty cache for `batch_size` rows of at most `max_length` positions, padding included.
 
     Args:
@@ -219,12 +217,10 @@ class Gpt(nn.Module):
       positions = jnp.broadcast_to(start + branches.step(cache.index), tokens.shape)
       places = jnp.broadcast_to(branches.prompt_length + branches.step(cache.index), tokens.shape[1:])
       places = (places, jnp.asarray(branches.positions()))
-      mask = self._mask(None, None, causal=False).replace(visible=branches.visible, places=places)
+      mask = dataclasses.replace(self._mask(None, None, causal=False), visible=branches.visible, places=places)
     context = Context(mask=mask, positions=positions, index=cache.index)
     hidden, layers = self._run(tokens, context, cache.layers)
-    cache = cache.replace(
-      layers=layers, index=cache.index + tokens.shape[1], segment_ids=known, branches=branches
-    )
+    cache = cache.replace(layers=layers, index=cache.index + tokens.shape[1], segment_ids=known, branches=branches)
     return self._attend(hidden[:, -1:] if last_only else hidden).logits(), cache
 
   def flops_per_step(self, spec: Mapping[str, jax.ShapeDtypeStruct]) -> float:
@@ -249,7 +245,9 @@ class Gpt(nn.Module):
     x, cache = self.blocks(x, context, cache, deterministic=deterministic)
     return self.norm(x), cache
 
-  def _mask(self, queries: jax.Array | None, keys: jax.Array | None, prefix: jax.Array | None = None, causal: bool = True) -> Mask:
+  def _mask(
+    self, queries: jax.Array | None, keys: jax.Array | None, prefix: jax.Array | None = None, causal: bool = True
+  ) -> Mask:
     """What all layers see at most."""
     all_local = set(self.config.layer_pattern) == {'local'}
     return Mask(queries, keys, prefix, causal=causal, window=self.config.attention_window if all_local else None)

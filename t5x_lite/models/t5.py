@@ -130,9 +130,7 @@ class T5Stack(nn.Module):
     x, cache = self.blocks(x, context, cache, deterministic=deterministic)
     return self.dropout(self.norm(x), deterministic=deterministic), cache
 
-  def _bias(
-    self, queries: int, context: Context, cache: Any, branches: Branches | None
-  ) -> RelativeBias | jax.Array:
+  def _bias(self, queries: int, context: Context, cache: Any, branches: Branches | None) -> RelativeBias | jax.Array:
     """The bias of all layers: as structure for what can use it, and else as an array, made once."""
     config, bias = self.config, self.relpos_bias()
     if branches is not None:

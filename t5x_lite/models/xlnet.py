@@ -224,7 +224,9 @@ class Xlnet(nn.Module):
     config = self.config
     for field in ('bi_data', 'same_length', 'reuse_len'):
       if getattr(config, field):
-        raise UsageError(f'XlnetConfig.{field} is {getattr(config, field)}: expected {type(getattr(config, field))()!r} to write')
+        raise UsageError(
+          f'XlnetConfig.{field} is {getattr(config, field)}: expected {type(getattr(config, field))()!r} to write'
+        )
     content = KVCache.empty(batch_size, max_length, config.num_heads, config.head_dim, jnp.dtype(config.dtype))
     distances = cached_distances(max_length)
     if config.clamp_len:

@@ -85,8 +85,8 @@ class DecodeCache(struct.PyTreeNode):
   """What a whole decoder needs to go on.
 
   Attributes:
-    layers: a `LayerCache` whose leaves have a leading axis of layers `[Y, B, S, N, H]`; of an unrolled stack, a tuple of
-      Y caches, so that a step writes its own slots and copies no others.
+    layers: a `LayerCache` whose leaves have a leading axis of layers `[Y, B, S, N, H]`; of an unrolled stack, a tuple
+      of Y caches, so that a step writes its own slots and copies no others.
     index: int32 scalar, the number of slots already read; all rows advance together.
     encoder_segment_ids: int32 `[B, S]` of the encoded input, None without an encoder.
     segment_ids: int32 `[B, S]` of what was read, 0 for padding and for what is still to come; None where rows are

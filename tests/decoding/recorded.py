@@ -8,9 +8,7 @@ import json
 import pathlib
 from typing import Any
 
-import jax
 import numpy as np
-from flax import linen as nn
 
 from t5x_lite import pretrained, stored_models
 from t5x_lite.interop import hf_families
@@ -73,8 +71,3 @@ def model(name: str, mesh: Any = None, **changes: Any) -> pretrained.Pretrained:
   assert not report.fresh
   stored = stored_models.StoredModel(name, module, config, None, lambda: None, generation=described['generation'])
   return pretrained.Pretrained(module, params, stored, report, mesh)
-
-
-def unboxed(module: nn.Module) -> Any:
-  """A module's parameters as shapes."""
-  return nn.meta.unbox(jax.eval_shape(lambda: stored_models.abstract_params(module)))
