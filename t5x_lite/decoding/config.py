@@ -173,7 +173,7 @@ class GenerationConfig:
     """
     for name in options:
       if name in _NOT_OURS:
-        raise UsageError(f'option {name!r} of generate is of transformers, and not of this library')
+        raise UsageError(f'{name!r} of generate is of transformers, and not of this library')
       if name not in self.names():
         raise unknown('option of generate', name, self.names())
     return dataclasses.replace(self, **options)

@@ -89,5 +89,5 @@ def cut(ids: Sequence[int] | np.ndarray, longest: int | None) -> tuple[np.ndarra
 def tokenizer_of(model: Pretrained) -> Any:
   """Raises UsageError where a model has none."""
   if model.tokenizer is None:
-    raise errors.UsageError('the model was saved without a vocabulary: expected a gin file that sets VOCABULARY')
+    raise errors.UsageError(f'{model.source} was saved without a vocabulary: expected a gin file that sets VOCABULARY')
   return model.tokenizer

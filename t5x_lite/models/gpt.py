@@ -15,8 +15,8 @@ from t5x_lite.core.errors import UsageError
 from t5x_lite.core.logits import FactoredLogits
 from t5x_lite.models import heads
 from t5x_lite.models.config import ModelConfig, check_choice, check_length
-from t5x_lite.nn import flops
-from t5x_lite.nn.cache import DecodeCache, KVCache, empty_layers
+from t5x_lite.nn import attend, flops
+from t5x_lite.nn.cache import DecodeCache, SlotCache, empty_layers, slot_dtype
 from t5x_lite.nn.embed import Embed, output_embed
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.norm import NORMS
@@ -175,7 +175,8 @@ class Gpt(nn.Module):
       check_length(max_length, config.max_length)
     slots = prompt_length + branches * (max_length - prompt_length)
     heads_kept = config.num_kv_heads or config.num_heads
-    empty = KVCache.empty(batch_size, slots, heads_kept, config.head_dim, jnp.dtype(config.dtype))
+    dtype = slot_dtype(config.dtype, attend.platform())
+    empty = SlotCache.empty(batch_size, slots, heads_kept, config.head_dim, dtype)
     return DecodeCache(
       layers=empty_layers(config.num_layers, empty, scan=config.scan_layers),
       index=jnp.zeros((), jnp.int32),

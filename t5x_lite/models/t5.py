@@ -20,7 +20,7 @@ from t5x_lite.core.logits import FactoredLogits
 from t5x_lite.models import heads
 from t5x_lite.models.config import ModelConfig, check_choice
 from t5x_lite.nn import attend, flops
-from t5x_lite.nn.cache import Branches, DecodeCache, KVCache, LayerCache, empty_layers
+from t5x_lite.nn.cache import Branches, DecodeCache, KVCache, LayerCache, SlotCache, empty_layers, slot_dtype
 from t5x_lite.nn.embed import Embed, output_embed
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.norm import RMSNorm
@@ -139,7 +139,7 @@ class T5Stack(nn.Module):
     keys = queries
     if cache is not None:
       layer = cache[0] if isinstance(cache, tuple) else cache
-      keys = layer.self_attention.key.shape[-3]
+      keys = layer.self_attention.key.shape[-1]
     if cache is None:
       case = attend.Case(
         platform=attend.platform(),
@@ -237,7 +237,8 @@ class T5(nn.Module):
     """
     config = self.config
     heads_kept = config.num_kv_heads or config.num_heads
-    empty = KVCache.empty(encoded.shape[0], max_length, heads_kept, config.head_dim, jnp.dtype(config.dtype))
+    dtype = slot_dtype(config.dtype, attend.platform())
+    empty = SlotCache.empty(encoded.shape[0], max_length, heads_kept, config.head_dim, dtype)
     cross = self.decoder.project_encoded(encoded)
     layers = empty_layers(config.num_decoder_layers, empty, cross, scan=config.scan_layers)
     return DecodeCache(layers=layers, index=jnp.zeros((), jnp.int32), encoder_segment_ids=encoder_segment_ids)

@@ -41,11 +41,43 @@ class KVCache(struct.PyTreeNode):
     )
 
 
+class SlotCache(struct.PyTreeNode):
+  """Keys and values in the order in which a decoding step reads them, so that none is laid out anew at every step.
+
+  Attributes:
+    key: `[B, N, H, S]`.
+    value: `[B, N, H, S]`.
+  """
+
+  key: jax.Array
+  value: jax.Array
+
+  @classmethod
+  def empty(cls, batch: int, length: int, num_heads: int, head_dim: int, dtype: Any) -> SlotCache:
+    """A cache of zeros with room for `length` positions."""
+    zeros = jnp.zeros((batch, num_heads, head_dim, length), dtype)
+    return cls(key=zeros, value=zeros)
+
+  @classmethod
+  def of(cls, past: KVCache, dtype: Any) -> SlotCache:
+    """Keys and values of one layer `[B, S, N, H]`, or of several with a leading axis."""
+    return cls(*(jnp.moveaxis(x, -3, -1).astype(dtype) for x in (past.key, past.value)))
+
+  def write(self, key: jax.Array, value: jax.Array, index: jax.Array) -> SlotCache:
+    """The cache with `[B, T, N, H]` keys and values written at positions `index` to `index + T`."""
+    start = (0, 0, 0, index)
+    new = SlotCache.of(KVCache(key, value), self.key.dtype)
+    return SlotCache(
+      key=jax.lax.dynamic_update_slice(self.key, new.key, start),
+      value=jax.lax.dynamic_update_slice(self.value, new.value, start),
+    )
+
+
 class LayerCache(struct.PyTreeNode):
   """What one block needs to decode: its own past, and the projected encoder output where it has cross-attention."""
 
-  self_attention: KVCache
-  cross_attention: KVCache | None = None
+  self_attention: KVCache | SlotCache
+  cross_attention: KVCache | SlotCache | None = None
 
 
 class Branches(struct.PyTreeNode):
@@ -104,8 +136,7 @@ class DecodeCache(struct.PyTreeNode):
     """The cache of a prompt that was read, for `count` continuations of every row; one is what it is anyway."""
     if count == 1:
       return self
-    key = jax.tree.leaves(self.layers)[0]
-    rows, slots = key.shape[-4], self.slots
+    rows, slots = jax.tree.leaves(self.layers)[0].shape[-4], self.slots
     real = jnp.arange(slots, dtype=jnp.int32) < prompt_length
     visible = jnp.broadcast_to(real, (rows, slots)) if self.segment_ids is None else self.segment_ids > 0
     visible = jnp.broadcast_to(visible[:, None], (rows, count, slots))
@@ -122,12 +153,17 @@ class DecodeCache(struct.PyTreeNode):
   def slots(self) -> int:
     """How many tokens of a row there is room for."""
     layer = self.layers[0] if isinstance(self.layers, tuple) else self.layers
-    return layer.self_attention.key.shape[-3]
+    return layer.self_attention.key.shape[-1]
+
+
+def slot_dtype(dtype: Any, platform: str) -> Any:
+  """What keys and values are kept in: on a CPU float32, which holds the same numbers and need not be converted."""
+  return jnp.dtype(jnp.float32) if platform == 'cpu' and jnp.dtype(dtype).itemsize < 4 else jnp.dtype(dtype)
 
 
 def empty_layers(
   num_layers: int,
-  cache: KVCache,
+  cache: SlotCache,
   cross: tuple[KVCache, ...] | KVCache | None = None,
   *,
   scan: bool,
@@ -141,8 +177,10 @@ def empty_layers(
     scan: whether the stack is scanned.
   """
   if not scan:
-    each = (None,) * num_layers if cross is None else cross
-    assert isinstance(each, tuple)
-    return tuple(LayerCache(cache, own) for own in each)
+    if cross is None:
+      return (LayerCache(cache),) * num_layers
+    assert isinstance(cross, tuple)
+    return tuple(LayerCache(cache, SlotCache.of(own, cache.key.dtype)) for own in cross)
   assert not isinstance(cross, tuple)
-  return LayerCache(jax.tree.map(lambda x: jnp.broadcast_to(x, (num_layers, *x.shape)), cache), cross)
+  stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (num_layers, *x.shape)), cache)
+  return LayerCache(stacked, None if cross is None else SlotCache.of(cross, cache.key.dtype))

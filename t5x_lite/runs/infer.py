@@ -76,6 +76,7 @@ def infer(
     raise errors.UsageError(f'batch_size={batch_size}: expected at least 1')
   _check_not_same(input, output)
   model = _loaded(checkpoint, module, tokenizer, mesh, batch_size)
+  modes.tokenizer_of(model)
   lengths = task_feature_lengths or {}
   options = Options(
     generation=_options(model, generation, lengths.get('targets')),
