@@ -123,10 +123,12 @@ def main(target: str) -> None:
     if name == 'xlnet_mem':
       options = [COMMON[2], COMMON[21]]
     for chosen in options:
-      for rows in (len(ids), 1) if name == 'gpt2' else (len(ids),):
-        of_padding = chosen.get('no_repeat_ngram_size') == 1 or 'encoder_repetition_penalty' in chosen
-        if rows > 1 and name == 'gpt2' and of_padding:
-          continue  # there padding counts as text
+      # Where these options look, padding counts as text there: the first row has none.
+      of_padding = any(option.startswith('encoder_') for option in chosen) or (
+        chosen.get('no_repeat_ngram_size') == 1 and name == 'gpt2'
+      )
+      counts = (1,) if of_padding else (len(ids), 1) if name == 'gpt2' else (len(ids),)
+      for rows in counts:
         arguments = {'input_ids': ids[:rows], 'attention_mask': mask[:rows]}
         with torch.no_grad():
           out = model.generate(**arguments, **chosen, return_dict_in_generate=True)

@@ -21,6 +21,7 @@ class Generate:
     generation.check_writes(model.module)
     self._model, self._options, self._tokenizer = model, options, modes.tokenizer_of(model)
     self._writer = model.writer
+    options.generation.complete(1, self._writer.max_positions)  # what cannot be is told before anything is read
 
   def read(self, fields: Mapping[str, Any]) -> Item:
     """The ids of "inputs", which a decoder goes on from; of "text", too."""
