@@ -17,7 +17,7 @@ from t5x_lite.core.logits import LAYER_LOSSES
 from t5x_lite.core.products import PROJECTION
 from t5x_lite.nn.attend import AUTO, Relations, Style
 from t5x_lite.nn.attention import MultiHeadAttention
-from t5x_lite.nn.cache import KVCache, LayerCache
+from t5x_lite.nn.cache import KVCache, LayerCache, SlotCache
 from t5x_lite.nn.linear import Initializer, fan_in_init
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.mlp import MLP
@@ -201,7 +201,7 @@ class Block(nn.Module):
     """Maps `[B, T, D]` to `[B, T, D]`, and the cache of this layer to one that knows `x` too."""
     h = self._before(self.self_attention_norm, x)
     positions = context.positions
-    past = self.self_attention.keys_values(h, positions)
+    past: KVCache | SlotCache = self.self_attention.keys_values(h, positions)
     if cache is not None:
       past = cache.self_attention.write(past.key, past.value, jnp.asarray(context.index))
     relations = Relations(context.mask, context.bias, context.index, window)
