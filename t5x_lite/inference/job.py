@@ -22,13 +22,14 @@ WINDOW_BATCHES = 16
 _PROGRESS_SECONDS = 0.5
 
 
-def run(lines: Iterable[Line], mode: Mode, *, batch_size: int) -> Iterator[dict[str, Any]]:
+def run(lines: Iterable[Line], mode: Mode, *, batch_size: int, devices: int = 1) -> Iterator[dict[str, Any]]:
   """A row for every line, in order: `line` and what the mode says, or `line` and `error`.
 
   Args:
     lines: the input.
     mode: what is done with it.
-    batch_size: lines at a time.
+    batch_size: lines at a time, a multiple of `devices`.
+    devices: over which the rows of a batch must divide.
   """
   source = iter(lines)
   while window := list(itertools.islice(source, batch_size * WINDOW_BATCHES)):
@@ -44,15 +45,20 @@ def run(lines: Iterable[Line], mode: Mode, *, batch_size: int) -> Iterator[dict[
         found[line.number] = {'error': str(error)}
     for length, group in sorted(by_length.items()):
       for start in range(0, len(group), batch_size):
-        found |= _batch(mode, group[start : start + batch_size], length, batch_size)
+        found |= _batch(mode, group[start : start + batch_size], length, batch_size, devices)
     for line in window:
       yield {'line': line.number, **found[line.number]}
 
 
-def _batch(mode: Mode, chunk: list[tuple[int, Item]], length: int, batch_size: int) -> dict[int, dict[str, Any]]:
-  """What becomes of some lines. The last lines of a group are filled up to a batch, for which there is a program."""
+def _batch(
+  mode: Mode, chunk: list[tuple[int, Item]], length: int, batch_size: int, devices: int
+) -> dict[int, dict[str, Any]]:
+  """What becomes of some lines: a full batch, or the next power of two, so that few programs are compiled."""
   numbers, items = zip(*chunk, strict=True)
-  missing = batch_size - len(items)
+  size = devices
+  while size < len(items):
+    size *= 2
+  missing = min(size, batch_size) - len(items)
   made = mode.run([*items, *[items[0]] * missing], length, [*numbers, *[numbers[0]] * missing])
   return dict(zip(numbers, made[: len(items)], strict=True))
 

@@ -89,12 +89,13 @@ def infer(
     made = modes.make(mode, model, options)
   except errors.UsageError as error:
     raise errors.UsageError(f'{checkpoint}: {error}') from error
+  devices = jax.device_count()
   if interactive:
-    return _talk(made)
+    return _talk(made, devices)
   kind_in = rows.format_of(input_format, input)
   kind_out = rows.format_of(output_format, output, default='jsonl')
   settings = {'checkpoint': checkpoint, 'input': input, 'mode': mode, 'options': dataclasses.asdict(options)}
-  _work(made, (input, kind_in), (output, kind_out), batch_size, settings)
+  _work(made, (input, kind_in), (output, kind_out), (batch_size, devices), settings)
   return 0
 
 
@@ -120,7 +121,7 @@ def _options(model: Any, generation: GenerationConfig, targets: int | None) -> G
 
 
 def _work(
-  mode: Mode, source: tuple[str, str], target: tuple[str, str], batch_size: int, settings: Mapping[str, Any]
+  mode: Mode, source: tuple[str, str], target: tuple[str, str], sizes: tuple[int, int], settings: Mapping[str, Any]
 ) -> None:
   """From lines to rows."""
   with _opened(source[0]) as file:
@@ -130,7 +131,7 @@ def _work(
     skipped = output.done
     try:
       lines = (line for line in rows.read(file, source[1], mode.field) if line.number > skipped)
-      for row in job.run(lines, mode, batch_size=batch_size):
+      for row in job.run(lines, mode, batch_size=sizes[0], devices=sizes[1]):
         if 'error' in row:
           print(f'line {row["line"]}: {row["error"]}', file=sys.stderr)
         if primary:
@@ -142,7 +143,7 @@ def _work(
       output.close(complete)
 
 
-def _talk(mode: Mode) -> int:
+def _talk(mode: Mode, devices: int) -> int:
   """Asks for lines and answers them, until there are no more."""
   number = 0
   while True:
@@ -152,7 +153,7 @@ def _talk(mode: Mode) -> int:
     except EOFError:
       print()
       return 0
-    for row in job.run([rows.Line(number, {mode.field: text})], mode, batch_size=1):
+    for row in job.run([rows.Line(number, {mode.field: text})], mode, batch_size=devices, devices=devices):
       if 'error' in row:
         print(f'error: {row["error"]}')
         continue
