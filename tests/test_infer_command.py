@@ -63,7 +63,7 @@ def test_options_are_flags_and_bad_lines_are_told(t5, tmp_path, capsys):
 
 def test_likelihoods_are_those_of_the_model(t5, tmp_path):
   code, output = run(t5, tmp_path, ['{"inputs": "one", "targets": "two words"}'], '--mode=score', name='out.csv')
-  (row,) = csv.DictReader(output.open())
+  (row,) = csv.DictReader(output.read_text().splitlines())
   model = pretrained.load_pretrained(t5)
   ids = model.prompt_ids('one')
   targets = np.asarray(model.tokenizer.with_special_tokens(model.tokenizer.encode('two words'))[0])
@@ -100,11 +100,11 @@ def test_a_decoder_goes_on_scores_and_embeds(tmp_path):
   assert len(rows[0]['predictions']) == 5
   assert 'is empty' in rows[1]['error'] and 'the model has positions for 48' in rows[2]['error']
   _, output = run(folder, tmp_path, lines[:1], '--mode=score', name='score.jsonl')
-  (row,) = map(json.loads, output.open())
+  (row,) = map(json.loads, output.read_text().splitlines())
   assert row['num_tokens'] == len(row['token_log_likelihoods']) and row['log_likelihood'] < 0
   for pooling in ('mean', 'last'):
     _, output = run(folder, tmp_path, lines[:1], '--mode=embed', f'--pooling={pooling}', name=f'{pooling}.jsonl')
-    (row,) = map(json.loads, output.open())
+    (row,) = map(json.loads, output.read_text().splitlines())
     assert len(row['embedding']) == 8
 
 

@@ -96,7 +96,8 @@ def test_a_finished_file_is_written_anew(tmp_path):
     output = job.Output(str(tmp_path / 'out.jsonl'), 'jsonl', {'mode': 'x'})
     output.write({'line': 1, 'prediction': text})
     output.close(complete=True)
-  assert [json.loads(line)['prediction'] for line in (tmp_path / 'out.jsonl').open()] == ['two']
+  lines = (tmp_path / 'out.jsonl').read_text().splitlines()
+  assert [json.loads(line)['prediction'] for line in lines] == ['two']
 
 
 def test_formats_follow_the_names_of_files():
