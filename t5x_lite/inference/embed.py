@@ -25,6 +25,13 @@ class Embed:
   """See `modes.Mode`."""
 
   field = 'text'
+  columns = (
+    'line',
+    'text',
+    'embedding',
+    'truncated',
+    'error',
+  )
 
   def __init__(self, model: Pretrained, options: Options):
     if options.pooling not in POOLINGS:

@@ -20,6 +20,13 @@ class Fill:
   """See `modes.Mode`. Raises UsageError where the model has no head for it."""
 
   field = 'text'
+  columns = (
+    'line',
+    'text',
+    'prediction',
+    'fills',
+    'error',
+  )
 
   def __init__(self, model: Pretrained, options: Options):
     if 'mlm' not in model.module.config.heads:

@@ -16,6 +16,17 @@ class Generate:
   """See `modes.Mode`. Raises UsageError where the model writes nothing."""
 
   field = 'inputs'
+  columns = (
+    'line',
+    'inputs',
+    'prediction',
+    'predictions',
+    'score',
+    'scores',
+    'token_scores',
+    'truncated',
+    'error',
+  )
 
   def __init__(self, model: Pretrained, options: Options):
     generation.check_writes(model.module)

@@ -9,7 +9,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from t5x_lite.core import errors
@@ -70,13 +70,14 @@ class Output:
     path: of the file, or `-` for standard output.
     kind: its format.
     settings: what the rows depend on.
+    columns: of a CSV.
 
   Raises:
     UsageError: the file was begun with other settings.
   """
 
-  def __init__(self, path: str, kind: str, settings: Mapping[str, Any]):
-    self._path, self._kind = path, kind
+  def __init__(self, path: str, kind: str, settings: Mapping[str, Any], columns: Sequence[str] = ()):
+    self._kind, self._columns = kind, columns
     self._settings = json.dumps(settings, sort_keys=True, default=str)
     self.done = 0
     self._begun = None
@@ -115,7 +116,7 @@ class Output:
 
   def write(self, row: Mapping[str, Any]) -> None:
     """Writes a row, at once."""
-    print(rows.write(row, self._kind, first=self.done == 0), file=self._file, flush=True)
+    print(rows.write(row, self._kind, first=self.done == 0, columns=self._columns), file=self._file, flush=True)
     self.done += 1
 
   def close(self, complete: bool) -> None:

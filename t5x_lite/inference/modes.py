@@ -50,7 +50,8 @@ class Item:
 class Mode(Protocol):
   """Something that is done with lines."""
 
-  field: str
+  field: str  # what a line of text is
+  columns: tuple[str, ...]  # of a CSV
 
   def read(self, fields: Mapping[str, Any]) -> Item:
     """An item of the fields of a line. Raises ValueError where it is none."""

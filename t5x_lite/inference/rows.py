@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from t5x_lite.training.writers import to_json
@@ -91,15 +91,24 @@ def text_field(fields: Mapping[str, Any], *names: str) -> str:
   return fields[name]
 
 
-def write(row: Mapping[str, Any], kind: str, first: bool) -> str:
-  """A row as text, without the end of its last line; of a CSV, after the header if it is the first row."""
+def write(row: Mapping[str, Any], kind: str, first: bool, columns: Sequence[str] = ()) -> str:
+  """A row as text, without the end of its last line.
+
+  Args:
+    row: by name.
+    kind: 'jsonl'; 'text', the prediction alone; or 'csv'.
+    first: whether it is the first row, before which a CSV has its header.
+    columns: of a CSV; those that a row does not have are empty. None: those of the row.
+  """
   if kind == 'jsonl':
     return to_json(row)
   if kind == 'text':
     return str(row.get('prediction', row.get('error', ''))).replace('\n', ' ')
   buffer = io.StringIO()
   writer = csv.writer(buffer, lineterminator='\n')
+  names = columns or tuple(row)
   if first:
-    writer.writerow(row)
-  writer.writerow([value if isinstance(value, str | int | float) else to_json(value) for value in row.values()])
+    writer.writerow(names)
+  values = [row.get(name, '') for name in names]
+  writer.writerow([value if isinstance(value, str | int | float) else json.dumps(value) for value in values])
   return buffer.getvalue().rstrip('\n')

@@ -28,6 +28,19 @@ class Score:
   """
 
   field = 'text'
+  columns = (
+    'line',
+    'text',
+    'inputs',
+    'targets',
+    'log_likelihood',
+    'num_tokens',
+    'perplexity',
+    'bits_per_byte',
+    'token_log_likelihoods',
+    'truncated',
+    'error',
+  )
 
   def __init__(self, model: Pretrained, options: Options):
     name = type(model.module).__name__

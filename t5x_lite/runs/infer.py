@@ -126,7 +126,7 @@ def _work(
   """From lines to rows."""
   with _opened(source[0]) as file:
     primary = processes.is_primary()
-    output = job.Output(*target, settings) if primary else job.Output('-', target[1], settings)
+    output = job.Output(target[0] if primary else '-', target[1], settings, mode.columns)
     progress, complete = job.Progress(), False
     skipped = output.done
     try:
