@@ -98,7 +98,7 @@ def write(row: Mapping[str, Any], kind: str, first: bool, columns: Sequence[str]
     row: by name.
     kind: 'jsonl'; 'text', the prediction alone; or 'csv'.
     first: whether it is the first row, before which a CSV has its header.
-    columns: of a CSV; those that a row does not have are empty. None: those of the row.
+    columns: of a CSV; those that a row does not have are empty; without any, those of the row.
   """
   if kind == 'jsonl':
     return to_json(row)
