@@ -312,7 +312,7 @@ def _encoded(text: str, place: int, tokenizer: Tokenizer, encodes: bool, begin: 
 
 def _rows_of(inputs: Any, attention_mask: Any, config: GenerationConfig) -> tuple[list[np.ndarray], int]:
   try:
-    one_row = np.ndim(inputs) == 1
+    one_row = len(inputs) > 0 and np.ndim(inputs) == 1
     rows = [np.asarray(row) for row in ([inputs] if one_row else inputs)]
   except (TypeError, ValueError):  # ragged
     rows = [np.asarray(row) for row in inputs]
