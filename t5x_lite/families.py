@@ -135,12 +135,6 @@ def features_of(module: Any) -> str | None:
   return None if model is None else _FEATURES[model]
 
 
-def check_writes(module: Any) -> None:
-  """Raises UsageError unless a model is an encoder-decoder, which writes an output for an input."""
-  if not (hasattr(module, 'encode') and hasattr(module, 'decode_with_cache')):
-    raise errors.UsageError(f'model {type(module).__name__} writes no output for an input: expected an encoder-decoder')
-
-
 def _ours(value: Any, names: Any) -> str | None:
   """Which class of the library, among those called `names`, a value is an instance of."""
   own = (kind.__name__ for kind in type(value).__mro__ if kind.__module__.startswith(_LIBRARY))

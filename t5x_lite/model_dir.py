@@ -24,7 +24,6 @@ from t5x_lite.interop import loading
 from t5x_lite.interop.loading import Fresh, Report
 from t5x_lite.interop.names import LAYER, Entry
 from t5x_lite.interop.tensors import Index
-from t5x_lite.runs.infer import infer
 from t5x_lite.training import adaptation, checkpoints
 
 MODEL, VOCABULARY = 'MODEL', 'VOCABULARY'
@@ -39,6 +38,10 @@ _MACROS = {
 }
 # What `infer` cuts its inputs to and writes at most, where no run says.
 _LENGTHS = {'inputs': 512, 'targets': 114}
+
+
+def description(*, module: Any = None, tokenizer: Any = None) -> None:
+  """What of a config.gin is read here: its gin names stand for what a run is made of. Not to be called."""
 
 
 def config_of(path: pathlib.Path) -> pathlib.Path:
@@ -58,15 +61,14 @@ def from_gin(files: Sequence[str], macro: str) -> Any:
   reader, names = ginfiles.GinFiles(), registry.Registry()
   statements = [statement for file in files for statement in reader.read(file)]
   parameter = {MODEL: 'module', VOCABULARY: 'tokenizer'}[macro]
-  # Read as `infer` would read it; what else `infer` takes need not be there.
-  statements.append(Binding('', 'runs.infer.infer', parameter, Macro(macro), f'%{macro}'))
+  statements.append(Binding('', 'model_dir.description', parameter, Macro(macro), f'%{macro}'))
   configuration = Configuration(statements, names)
   if macro not in configuration.macros:
     if macro == VOCABULARY:
       return None
     raise errors.UsageError(f'{", ".join(map(str, files))}: no {macro}, which would say what the model is')
-  given = [name for name in inspect.signature(infer).parameters if name != parameter]
-  call, _ = configuration.resolve(names.resolve('runs.infer.infer', 'runs.infer'), given)
+  given = [name for name in inspect.signature(description).parameters if name != parameter]
+  call, _ = configuration.resolve(names.resolve('model_dir.description', 'model_dir'), given)
   made = call.arguments[parameter]
   return None if made is None else calls.build(made, names.load)
 

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,9 +14,11 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from t5x_lite import model_dir, saved_config, stored_models
+from t5x_lite import generation, model_dir, saved_config, stored_models
 from t5x_lite.core import errors
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
+from t5x_lite.decoding.config import GenerationConfig
+from t5x_lite.generation import Generated, Writer
 from t5x_lite.interop import export, folders, hf_call, hf_families
 from t5x_lite.interop.loading import Fresh, Report
 from t5x_lite.partitioning import sharding
@@ -76,6 +78,127 @@ class Pretrained:
         named = self._jitted(self.params, batch, targets, mems, choices=choices)
     return {name: np.asarray(value) for name, value in named.items()}
 
+  @functools.cached_property
+  def generation_config(self) -> GenerationConfig:
+    """What `generate` does if not told otherwise: generation_config.json, or the ids that config.json tells."""
+    stored, names = self._stored, ('bos_token_id', 'eos_token_id', 'pad_token_id', 'decoder_start_token_id')
+    said = dict(stored.generation or {name: self.config.get(name) for name in names})
+    if stored.exported and self.tokenizer is not None:
+      said |= {'eos_token_id': self.tokenizer.eos_id, 'pad_token_id': self.tokenizer.pad_id}
+      said['bos_token_id'] = said['eos_token_id']  # what our decoders read first
+    if hasattr(self.module, 'encode') and said.get('decoder_start_token_id') is None and stored.exported:
+      said['decoder_start_token_id'] = 0
+    return GenerationConfig.of_file(said)
+
+  @functools.cached_property
+  def writer(self) -> Writer:
+    """Writes with this model. Raises UsageError where the model writes nothing."""
+    return Writer(self.module, self.params, self._mesh)
+
+  def generate(
+    self,
+    inputs: Any = None,
+    *,
+    attention_mask: Any = None,
+    generation_config: GenerationConfig | None = None,
+    seed: int = 0,
+    rows: Sequence[int] | None = None,
+    **options: Any,
+  ) -> Generated:
+    """Writes text, as `generate` of transformers does, by options of the same names (see `GenerationConfig`).
+
+    Args:
+      inputs: a text or a list of texts; or ids `[L]`, `[B, L]`, or rows of any lengths, padded on any side or not.
+        None: the id that begins a text.
+      attention_mask: `[B, L]`, 0 at what is padding; None: padding is the padding id, if it does not end texts as well.
+      generation_config: the options, instead of this model's own.
+      seed: of what is drawn.
+      rows: numbers of the inputs, by which they draw, so that an input is continued alike in any batch; None: their
+        places.
+      **options: such as `num_beams=4`, `max_new_tokens=64`, `do_sample=True`, `top_p=0.9`; they go before
+        those of the configuration.
+
+    Raises:
+      UsageError: a model that writes nothing, an option that there is not, options that do not go together, an empty
+        input or one that is too long.
+    """
+    writer = self.writer
+    config = (self.generation_config if generation_config is None else generation_config).with_options(options)
+    prompts, width = generation.prompts(
+      inputs,
+      attention_mask,
+      tokenizer=None if not _has_text(inputs) else self.tokenizer,
+      config=config,
+      vocab_size=self.module.config.vocab_size,
+      encodes=writer.encodes,
+      begin=self._begin,
+    )
+    written, decoding = writer(
+      prompts,
+      config,
+      seed=seed,
+      tokenizer=self.tokenizer if config.stop_strings else None,
+      num_tokens=self._num_tokens,
+      width=width,
+      numbers=rows,
+    )
+    start = config.decoder_start_token_id if config.decoder_start_token_id is not None else config.bos_token_id
+    return generation.result(
+      written, decoding, prompts, width, start=start if writer.encodes else None, tokenizer=self.tokenizer
+    )
+
+  def prompt_ids(self, text: str) -> np.ndarray:
+    """The ids, int32 `[L]`, that `generate` makes of a text. Raises UsageError where there are none."""
+    found, _ = generation.prompts(
+      text,
+      None,
+      tokenizer=self.tokenizer,
+      config=self.generation_config,
+      vocab_size=self.module.config.vocab_size,
+      encodes=hasattr(self.module, 'encode') and hasattr(self.module, 'decode_with_cache'),
+      begin=self._begin,
+    )
+    return found[0]
+
+  @property
+  def source(self) -> str:
+    """Where it was read from."""
+    return self._stored.origin
+
+  @property
+  def _begin(self) -> int | None:
+    """What our own decoders read before a text."""
+    own = self._stored.exported and type(self.module).__name__ == 'Gpt'
+    return self.generation_config.bos_token_id if own else None
+
+  @property
+  def _num_tokens(self) -> int | None:
+    """Of our own models, whose tables may have more rows than that, the size of the vocabulary."""
+    return self.tokenizer.vocab_size if self._stored.exported and self.tokenizer is not None else None
+
+  def jitted(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of parameters and batches, compiled, as one of batches of NumPy arrays to NumPy arrays.
+
+    Rows are spread over the devices; their number must divide over them.
+    """
+    if self._mesh is None:
+      program = jax.jit(function)
+      return lambda *batch: jax.tree.map(np.asarray, program(self.params, *batch))
+    mesh = self._mesh
+    whole = jax.jit(function, out_shardings=sharding.replicated(mesh))
+
+    def call(*batch: Any) -> Any:
+      count = len(jax.tree.leaves(batch)[0])
+      own = sharding.process_rows(mesh, STANDARD_RULES, count)
+      leaves, structure = jax.tree.flatten(batch)
+      named = {str(place): np.asarray(leaf)[own] for place, leaf in enumerate(leaves)}
+      placed = sharding.shard_batch(named, mesh, STANDARD_RULES, count)
+      with sharding.scope(mesh, STANDARD_RULES):
+        found = whole(self.params, *structure.unflatten(placed[str(place)] for place in range(len(leaves))))
+      return jax.tree.map(np.asarray, found)
+
+    return call
+
   def save(
     self,
     directory: str | os.PathLike[str],
@@ -108,8 +231,8 @@ class Pretrained:
         export.write_weights(folder, specs, export.export(table, self.params), max_shard_size=max_shard_size)
       else:
         model_dir.write(folder, self.module, self.params, with_vocabulary=self.tokenizer is not None)
-      generation = saved_config.generation(self.module, self._stored, config)
-      for name, content in ((hf_families.CONFIG_FILE, config), (stored_models.GENERATION_FILE, generation)):
+      options = saved_config.generation(self.module, self._stored, config)
+      for name, content in ((hf_families.CONFIG_FILE, config), (stored_models.GENERATION_FILE, options)):
         if content:
           export.write_json(folder / name, content)
       if self.tokenizer is not None:
@@ -131,6 +254,10 @@ def _outputs(
   named = hf_call.named_outputs(module, outputs, choices)
   loss = hf_call.loss_of(module, config, named, targets)
   return named if loss is None else {'loss': loss, **named}
+
+
+def _has_text(inputs: Any) -> bool:
+  return isinstance(inputs, str) or (isinstance(inputs, list | tuple) and any(isinstance(x, str) for x in inputs))
 
 
 def load_pretrained(
@@ -165,7 +292,7 @@ def load_pretrained(
   config = stored.module.config
   module = type(stored.module)(dataclasses.replace(config, **_checked(changes, config)))
   stored_models.check_same(stored, module)
-  abstract = _placed(module, mesh)
+  abstract = stored_models.placed(module, mesh)
   fresh = stored_models.fresh_params(module, abstract, seed)
   params, report = stored.read(module, abstract, fresh=fresh, resize='vocab_size' in changes)
   for line in report.lines():
@@ -192,20 +319,6 @@ def _checked(changes: Mapping[str, Any], config: Any) -> dict[str, Any]:
       raise errors.UsageError(f'heads is {heads!r}: expected each of them once')
     checked['heads'] = heads
   return checked
-
-
-def _placed(module: nn.Module, mesh: Mesh | None) -> Any:
-  """Shapes of a module's parameters, with their places."""
-  if mesh is None:
-    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    shapes = nn.meta.unbox(stored_models.abstract_params(module))
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes)
-  with sharding.scope(mesh, STANDARD_RULES):
-    boxed = stored_models.abstract_params(module)
-  places = sharding.param_shardings(boxed, mesh, STANDARD_RULES)
-  return jax.tree.map(
-    lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), nn.meta.unbox(boxed), places
-  )
 
 
 def restore_params(

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 from flax import linen as nn
+from jax.sharding import Mesh
 
 from t5x_lite import model_dir
 from t5x_lite.core import errors, tree
@@ -24,6 +25,8 @@ from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.interop import hf_families, hub, loading
 from t5x_lite.interop.hf_families import Family
 from t5x_lite.interop.loading import Fresh, Report
+from t5x_lite.partitioning import sharding
+from t5x_lite.partitioning.rules import STANDARD_RULES
 from t5x_lite.training import integrity
 
 GENERATION_FILE = 'generation_config.json'
@@ -119,6 +122,20 @@ def check_same(stored: StoredModel, module: nn.Module) -> None:
 def abstract_params(module: nn.Module) -> Any:
   """A module's parameters as shapes, boxed with the logical names of their axes."""
   return jax.eval_shape(module.init, {'params': jax.random.key(0)}, _any_batch())['params']
+
+
+def placed(module: nn.Module, mesh: Mesh | None) -> Any:
+  """Shapes of a module's parameters, with their places: by the standard rules, or all on the first device."""
+  if mesh is None:
+    place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    shapes = nn.meta.unbox(abstract_params(module))
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes)
+  with sharding.scope(mesh, STANDARD_RULES):
+    boxed = abstract_params(module)
+  places = sharding.param_shardings(boxed, mesh, STANDARD_RULES)
+  return jax.tree.map(
+    lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), nn.meta.unbox(boxed), places
+  )
 
 
 def fresh_params(module: nn.Module, abstract: Any, seed: int) -> Fresh:

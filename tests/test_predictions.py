@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from t5x_lite import families, predictions
+from t5x_lite import families, generation, predictions
 from t5x_lite.core import errors
 from t5x_lite.data import features
 from t5x_lite.data.vocabularies import readable
@@ -206,11 +206,16 @@ def test_a_model_is_refused_features_that_it_cannot_learn_from(module, reads):
     families.check(module.clone(config=type(module.config)(heads=('classification',))), reads)
 
 
-def test_only_an_encoder_decoder_writes_an_output():
-  families.check_writes(T5(T5Config()))
-  for module in (Gpt(GptConfig()), Bert(BertConfig()), Xlnet(XlnetConfig())):
-    with pytest.raises(errors.UsageError, match='writes no output for an input'):
-      families.check_writes(module)
+def test_an_encoder_writes_nothing_and_neither_does_what_has_no_language_model():
+  for module in (T5(T5Config()), Gpt(GptConfig()), Xlnet(XlnetConfig())):
+    generation.check_writes(module)
+  for module, told in (
+    (Bert(BertConfig()), 'an encoder, which reads text and writes none'),
+    (T5(T5Config(num_decoder_layers=0, heads=('span',))), 'without a decoder'),
+    (Gpt(GptConfig(heads=('classification',))), 'the heads classification: expected lm'),
+  ):
+    with pytest.raises(errors.UsageError, match=told):
+      generation.check_writes(module)
 
 
 @pytest.mark.parametrize(

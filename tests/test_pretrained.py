@@ -31,7 +31,7 @@ def model_of(config=SMALL, *, tokenizer=None, seed=0):
   """A model that was never stored."""
   module = T5(config)
   names = list(tree.named_leaves(stored_models.nn.meta.unbox(stored_models.abstract_params(module))))
-  abstract = pretrained._placed(module, None)
+  abstract = stored_models.placed(module, None)
   leaves = stored_models.fresh_params(module, abstract, seed)(names)
   params = jax.tree_util.tree_map_with_path(lambda path, _: leaves[tree.path_name(path)], abstract)
   stored = stored_models.StoredModel(

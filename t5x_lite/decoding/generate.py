@@ -1,96 +1,129 @@
-"""Writing a sequence, token by token, through the KV cache.
+"""Models that write: prompts are read in one pass, and the rest is `sampling` or `beam`, which know no model.
 
-Beam search and sampling will stand beside `greedy`; all take a `tokens_to_logits` callable, never a model.
+All of it is pure, to be jitted by the caller. A model that writes has the methods `init_cache` and
+`decode_with_cache`, and `encode` if it is an encoder-decoder (see `models.t5`, `models.gpt`, `models.xlnet`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from t5x_lite.core.batch import Batch
+from t5x_lite.core.batch import ENCODER, INPUT_TOKENS, SEGMENT_IDS, Batch, key
+from t5x_lite.decoding.beam import beam_search
+from t5x_lite.decoding.config import Decoding, GenerationConfig
+from t5x_lite.decoding.engine import Cache, Start, TokensToLogits, Written
+from t5x_lite.decoding.sampling import sample
+from t5x_lite.decoding.stopping import StopTable
 
-TokensToLogits = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
+
+def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
+  """A random key for each row, by the row's own number, int32 `[B]`: it is continued alike in any batch."""
+  return jax.vmap(lambda row: jax.random.fold_in(key, row))(rows)
 
 
-def greedy(
-  tokens_to_logits: TokensToLogits,
-  cache: Any,
-  *,
-  batch_size: int,
-  max_length: int,
-  eos_id: int,
-  start: int | jax.Array = 0,
-  pad_id: int = 0,
-  num_tokens: int | None = None,
-) -> jax.Array:
-  """Takes the likeliest token at every step, until every row has ended or `max_length` tokens are written.
+def decode(
+  tokens_to_logits: TokensToLogits, start: Start, decoding: Decoding, keys: jax.Array | None = None
+) -> Written:
+  """Writes by the options: greedily, by sampling, or by beam search.
 
   Args:
-    tokens_to_logits: from int32 tokens `[B, 1]` and a cache to float32 logits `[B, 1, V]` and the next cache.
-    cache: the cache before the first token.
-    batch_size: B.
-    max_length: number of tokens written at most.
-    eos_id: the token that ends a row; it is part of the output.
-    start: the first token read, one for all rows or int32 `[B, 1]`.
-    pad_id: what follows the end of a row.
-    num_tokens: ids from here on are never written: rows of the embedding table that no token stands for.
-
-  Returns:
-    int32 `[B, max_length]`.
+    tokens_to_logits: see `engine`.
+    start: where to begin.
+    decoding: the options.
+    keys: of the rows, `[B]`; needed where `do_sample` is set.
   """
+  if decoding.options.do_sample:
+    assert keys is not None, 'sampling without keys'
+  else:
+    keys = None
+  method = sample if (decoding.options.num_beams or 1) == 1 else beam_search
+  return method(tokens_to_logits, start, decoding, keys)
 
-  def unfinished(carry: tuple[Any, ...]) -> jax.Array:
-    step, _, _, ended, _ = carry
-    return (step < max_length) & ~jnp.all(ended)
 
-  def write_one(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-    step, last, written, ended, cache = carry
-    logits, cache = tokens_to_logits(last, cache)
-    token = jnp.argmax(logits[:, 0, :num_tokens], axis=-1).astype(jnp.int32)
-    token = jnp.where(ended, pad_id, token)
-    written = jax.lax.dynamic_update_slice(written, token[:, None], (0, step))
-    return step + 1, token[:, None], written, ended | (token == eos_id), cache
+def write_from_encoder(
+  module: nn.Module,
+  params: Any,
+  batch: Batch,
+  prompt: jax.Array,
+  decoding: Decoding,
+  *,
+  keys: jax.Array | None = None,
+  stop: StopTable | None = None,
+) -> Written:
+  """What an encoder-decoder writes.
 
-  first = jnp.broadcast_to(jnp.asarray(start, jnp.int32), (batch_size, 1))
-  written = jnp.full((batch_size, max_length), pad_id, jnp.int32)
-  ended = jnp.zeros((batch_size,), bool)
-  carry = (jnp.zeros((), jnp.int32), first, written, ended, cache)
-  return jax.lax.while_loop(unfinished, write_one, carry)[2]
+  Args:
+    module: the model.
+    params: its parameters.
+    batch: `encoder_input_tokens`, `encoder_segment_ids` and `encoder_positions`, int32 `[B, S]`, one example a row.
+    prompt: what the decoder starts from, int32 `[B, P]`.
+    decoding: the options.
+    keys: see `decode`.
+    stop: finds stop strings.
+  """
+  variables = {'params': params}
+  tokens, segments = batch[_TOKENS], batch[_SEGMENTS]
+  encoded = module.apply(variables, batch, method='encode')
+  length = prompt.shape[1] + decoding.branches * (decoding.max_new - 1)
+  cache = module.apply(variables, length, encoded, segments, method='init_cache')
+  logits, cache = module.apply(variables, prompt, cache, last_only=True, method='decode_with_cache')
+  start = Start(logits[:, 0], prompt, cache, jnp.where(segments > 0, tokens, -1), stop)
+  return decode(_step_of(module, variables), start, decoding, keys)
+
+
+def write_from_prompt(
+  module: nn.Module,
+  params: Any,
+  tokens: jax.Array,
+  segment_ids: jax.Array,
+  decoding: Decoding,
+  *,
+  keys: jax.Array | None = None,
+  stop: StopTable | None = None,
+  bidirectional: bool = False,
+) -> Written:
+  """How a decoder-only model goes on.
+
+  Args:
+    module: the model.
+    params: its parameters.
+    tokens: the prompts, int32 `[B, P]`, padded on the left.
+    segment_ids: int32 `[B, P]`, 1, and 0 for padding.
+    decoding: the options.
+    keys: see `decode`.
+    stop: finds stop strings.
+    bidirectional: whether a prompt sees all of itself, as the prefix of a prefix LM does.
+  """
+  variables = {'params': params}
+  rows, length = tokens.shape
+  more = {'bidirectional': True} if bidirectional else {}
+  cache = _prompt_cache(module, variables, rows, length, decoding)
+  logits, cache = module.apply(
+    variables, tokens, cache, segment_ids, last_only=True, method='decode_with_cache', **more
+  )
+  start = Start(logits[:, 0], jnp.where(segment_ids > 0, tokens, -1), cache, stop=stop)
+  return decode(_step_of(module, variables), start, decoding, keys)
 
 
 def generate_from_encoder(
   module: nn.Module, params: Any, batch: Batch, *, max_length: int, eos_id: int, num_tokens: int | None = None
 ) -> jax.Array:
-  """Greedy output of an encoder-decoder model, int32 `[B, max_length]`; a pure function, to be jitted by the caller.
+  """Greedy output of an encoder-decoder model, int32 `[B, max_length]`, filled up with 0.
 
   Args:
-    module: a model with the methods `encode`, `init_cache` and `decode_with_cache` (see `models.t5`).
+    module: the model.
     params: its parameters.
     batch: `encoder_input_tokens` and `encoder_segment_ids`, int32 `[B, S]`, one example a row.
     max_length: number of tokens written at most.
-    eos_id: the token that ends a row.
+    eos_id: the token that ends a row; it is part of the output.
     num_tokens: size of the tokenizer's vocabulary, where the model has more rows than that.
   """
-  variables = {'params': params}
-  encoded = module.apply(variables, batch, method='encode')
-  cache = module.apply(variables, max_length, encoded, batch['encoder_segment_ids'], method='init_cache')
-
-  def tokens_to_logits(tokens: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
-    return module.apply(variables, tokens, cache, method='decode_with_cache')
-
-  return greedy(
-    tokens_to_logits,
-    cache,
-    batch_size=encoded.shape[0],
-    max_length=max_length,
-    eos_id=eos_id,
-    num_tokens=num_tokens,
-  )
+  prompt = jnp.zeros((batch[_TOKENS].shape[0], 1), jnp.int32)
+  return write_from_encoder(module, params, batch, prompt, _greedy(1, max_length, eos_id, num_tokens)).tokens[:, 0]
 
 
 def generate_from_prompt(
@@ -104,10 +137,10 @@ def generate_from_prompt(
   num_tokens: int | None = None,
   bidirectional: bool = False,
 ) -> jax.Array:
-  """Greedy continuation by a decoder-only model, int32 `[B, max_length]`; a pure function, to be jitted by the caller.
+  """Greedy continuation by a decoder-only model, int32 `[B, max_length]`, filled up with 0.
 
   Args:
-    module: a model with the methods `init_cache` and `decode_with_cache` (see `models.gpt`).
+    module: the model.
     params: its parameters.
     tokens: the prompts, int32 `[B, P]`, padded on the left.
     segment_ids: int32 `[B, P]`, 1, and 0 for padding.
@@ -116,26 +149,29 @@ def generate_from_prompt(
     num_tokens: size of the tokenizer's vocabulary, where the model has more rows than that.
     bidirectional: whether a prompt sees all of itself, as the prefix of a prefix LM does.
   """
-  variables = {'params': params}
-  rows, length = tokens.shape
-  cache = module.apply(variables, rows, length + max_length - 1, method='init_cache')
-  logits, cache = module.apply(
-    variables, tokens, cache, segment_ids, bidirectional=bidirectional, method='decode_with_cache'
-  )
-  first = jnp.argmax(logits[:, -1, :num_tokens], axis=-1).astype(jnp.int32)[:, None]
-  if max_length == 1:
-    return first
+  decoding = _greedy(tokens.shape[1], max_length, eos_id, num_tokens)
+  written = write_from_prompt(module, params, tokens, segment_ids, decoding, bidirectional=bidirectional)
+  return written.tokens[:, 0]
 
+
+_TOKENS, _SEGMENTS = key(ENCODER, INPUT_TOKENS), key(ENCODER, SEGMENT_IDS)
+
+
+def _greedy(prompt: int, new: int, eos_id: int, num_tokens: int | None) -> Decoding:
+  options = GenerationConfig(max_new_tokens=new)
+  return Decoding(options.complete(prompt).options, prompt == 1, new, 0, (eos_id,), 0, num_tokens)
+
+
+def _prompt_cache(module: Any, variables: Any, rows: int, length: int, decoding: Decoding) -> Cache:
+  """An empty cache, exactly as long as it must be: the token written last is never read."""
+  more = {}
+  if decoding.branches > 1 and getattr(module, 'SHARES_PROMPTS', False):
+    more = {'prompt_length': length, 'branches': decoding.branches}
+  return module.apply(variables, rows, length + decoding.max_new - 1, method='init_cache', **more)
+
+
+def _step_of(module: Any, variables: Any) -> TokensToLogits:
   def tokens_to_logits(tokens: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
     return module.apply(variables, tokens, cache, method='decode_with_cache')
 
-  rest = greedy(
-    tokens_to_logits,
-    cache,
-    batch_size=rows,
-    max_length=max_length - 1,
-    eos_id=eos_id,
-    start=first,
-    num_tokens=num_tokens,
-  )
-  return jnp.concatenate([first, jnp.where(first == eos_id, 0, rest)], axis=1)
+  return tokens_to_logits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,8 @@ from t5x_lite.core.errors import UsageError
 from t5x_lite.core.logits import FactoredLogits
 from t5x_lite.models import heads
 from t5x_lite.models.config import ModelConfig, check_choice, check_length
-from t5x_lite.nn import flops
-from t5x_lite.nn.cache import DecodeCache, KVCache, LayerCache
+from t5x_lite.nn import attend, flops
+from t5x_lite.nn.cache import DecodeCache, SlotCache, empty_layers, slot_dtype
 from t5x_lite.nn.embed import Embed, output_embed
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.norm import NORMS
@@ -104,6 +105,8 @@ class Gpt(nn.Module):
 
   config: GptConfig
 
+  SHARES_PROMPTS = True  # the cache keeps a prompt once for all its continuations
+
   def setup(self) -> None:
     """Makes the submodules and parameters."""
     config, dtype = self.config, jnp.dtype(self.config.dtype)
@@ -158,18 +161,26 @@ class Gpt(nn.Module):
     context = Context(mask=mask, positions=batch[key(DECODER, POSITIONS)])
     return self._run(batch[key(DECODER, INPUT_TOKENS)], context, deterministic=deterministic)[0]
 
-  def init_cache(self, batch_size: int, max_length: int) -> DecodeCache:
-    """An empty cache for `batch_size` rows of at most `max_length` positions, padding included."""
+  def init_cache(self, batch_size: int, max_length: int, *, prompt_length: int = 0, branches: int = 1) -> DecodeCache:
+    """An empty cache for `batch_size` rows of at most `max_length` positions, padding included.
+
+    Args:
+      batch_size: B.
+      max_length: positions of a row.
+      prompt_length: of them, those that all continuations of a row share.
+      branches: K, how many continuations of every row there will be.
+    """
     config = self.config
     if config.positions == 'learned':
       check_length(max_length, config.max_length)
+    slots = prompt_length + branches * (max_length - prompt_length)
     heads_kept = config.num_kv_heads or config.num_heads
-    empty = KVCache.empty(batch_size, max_length, heads_kept, config.head_dim, jnp.dtype(config.dtype))
-    stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (config.num_layers, *x.shape)), empty)
+    dtype = slot_dtype(config.dtype, attend.platform())
+    empty = SlotCache.empty(batch_size, slots, heads_kept, config.head_dim, dtype)
     return DecodeCache(
-      layers=LayerCache(self_attention=stacked),
+      layers=empty_layers(config.num_layers, empty, scan=config.scan_layers),
       index=jnp.zeros((), jnp.int32),
-      segment_ids=jnp.zeros((batch_size, max_length), jnp.int32),
+      segment_ids=jnp.zeros((batch_size, slots), jnp.int32),
     )
 
   def decode_with_cache(
@@ -179,27 +190,39 @@ class Gpt(nn.Module):
     segment_ids: jax.Array | None = None,
     *,
     bidirectional: bool = False,
+    last_only: bool = False,
   ) -> tuple[jax.Array, DecodeCache]:
     """Reads the next T tokens of every row.
 
     Args:
-      tokens: int32 `[B, T]`: a whole prompt, padded on the left, or one token more.
+      tokens: int32 `[B, T]`: a whole prompt, padded on the left, or one token more; where the cache has branches, one
+        more of each of T = K continuations.
       cache: what was read before.
       segment_ids: int32 `[B, T]`, 0 where `tokens` is padding; None: nowhere.
       bidirectional: whether these tokens see each other, as the prefix of a prefix LM does.
+      last_only: whether only the logits of the last token are wanted.
 
     Returns:
-      float32 logits `[B, T, V]`, and the next cache.
+      float32 logits `[B, T, V]`, or `[B, 1, V]`, and the next cache.
     """
     assert cache.segment_ids is not None
     own = jnp.ones_like(tokens) if segment_ids is None else segment_ids
-    read = jnp.sum(cache.segment_ids, axis=1, keepdims=True)
-    positions = jnp.maximum(read + jnp.cumsum(own, axis=1) - 1, 0)
     known = jax.lax.dynamic_update_slice(cache.segment_ids, own, (0, cache.index))
-    context = Context(mask=self._mask(own, known, causal=not bidirectional), positions=positions, index=cache.index)
+    branches = None if cache.branches is None else cache.branches.read(cache.index)
+    if branches is None:
+      read = jnp.sum(cache.segment_ids, axis=1, keepdims=True)
+      positions = jnp.maximum(read + jnp.cumsum(own, axis=1) - 1, 0)
+      mask = self._mask(own, known, causal=not bidirectional)
+    else:
+      start = jnp.sum(cache.segment_ids[:, : branches.prompt_length], axis=1, keepdims=True)
+      positions = jnp.broadcast_to(start + branches.step(cache.index), tokens.shape)
+      places = jnp.broadcast_to(branches.prompt_length + branches.step(cache.index), tokens.shape[1:])
+      places = (places, jnp.asarray(branches.positions()))
+      mask = dataclasses.replace(self._mask(None, None, causal=False), visible=branches.visible, places=places)
+    context = Context(mask=mask, positions=positions, index=cache.index)
     hidden, layers = self._run(tokens, context, cache.layers)
-    cache = cache.replace(layers=layers, index=cache.index + tokens.shape[1], segment_ids=known)
-    return self._attend(hidden).logits(), cache
+    cache = cache.replace(layers=layers, index=cache.index + tokens.shape[1], segment_ids=known, branches=branches)
+    return self._attend(hidden[:, -1:] if last_only else hidden).logits(), cache
 
   def flops_per_step(self, spec: Mapping[str, jax.ShapeDtypeStruct]) -> float:
     """Analytic FLOPs of a training step on batches of these shapes; local layers count as dense (see `nn.flops`)."""
@@ -210,8 +233,8 @@ class Gpt(nn.Module):
     return float(flops.BACKWARD_TOO * batch * row)
 
   def _run(
-    self, tokens: jax.Array, context: Context, cache: LayerCache | None = None, *, deterministic: bool = True
-  ) -> tuple[jax.Array, LayerCache | None]:
+    self, tokens: jax.Array, context: Context, cache: Any = None, *, deterministic: bool = True
+  ) -> tuple[jax.Array, Any]:
     config = self.config
     assert context.positions is not None
     x = self.tokens(tokens)
@@ -223,7 +246,9 @@ class Gpt(nn.Module):
     x, cache = self.blocks(x, context, cache, deterministic=deterministic)
     return self.norm(x), cache
 
-  def _mask(self, queries: jax.Array, keys: jax.Array, prefix: jax.Array | None = None, causal: bool = True) -> Mask:
+  def _mask(
+    self, queries: jax.Array | None, keys: jax.Array | None, prefix: jax.Array | None = None, causal: bool = True
+  ) -> Mask:
     """What all layers see at most."""
     all_local = set(self.config.layer_pattern) == {'local'}
     return Mask(queries, keys, prefix, causal=causal, window=self.config.attention_window if all_local else None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ from t5x_lite.core.logits import FactoredLogits
 from t5x_lite.models import heads
 from t5x_lite.models.config import ModelConfig, check_choice
 from t5x_lite.nn import attend, flops
-from t5x_lite.nn.cache import DecodeCache, KVCache, LayerCache
+from t5x_lite.nn.cache import Branches, DecodeCache, KVCache, LayerCache, SlotCache, empty_layers, slot_dtype
 from t5x_lite.nn.embed import Embed, output_embed
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.norm import RMSNorm
@@ -110,11 +111,17 @@ class T5Stack(nn.Module):
     self.dropout = nn.Dropout(config.dropout_rate, broadcast_dims=(-2,))
 
   def __call__(
-    self, x: jax.Array, context: Context, cache: LayerCache | None = None, *, deterministic: bool = True
-  ) -> tuple[jax.Array, LayerCache | None]:
+    self,
+    x: jax.Array,
+    context: Context,
+    cache: LayerCache | tuple[LayerCache, ...] | None = None,
+    branches: Branches | None = None,
+    *,
+    deterministic: bool = True,
+  ) -> tuple[jax.Array, Any]:
     """Maps embedded tokens `[B, T, D]` to `[B, T, D]`."""
     if self.config.positions == 'relative':
-      context = context.replace(bias=self._bias(x.shape[1], context, cache))
+      context = context.replace(bias=self._bias(x.shape[1], context, cache, branches))
     elif self.config.positions == 'sinusoidal':
       assert context.positions is not None
       x += sinusoidal_positions(context.positions, self.config.emb_dim).astype(x.dtype)
@@ -123,10 +130,16 @@ class T5Stack(nn.Module):
     x, cache = self.blocks(x, context, cache, deterministic=deterministic)
     return self.dropout(self.norm(x), deterministic=deterministic), cache
 
-  def _bias(self, queries: int, context: Context, cache: LayerCache | None) -> RelativeBias | jax.Array:
+  def _bias(self, queries: int, context: Context, cache: Any, branches: Branches | None) -> RelativeBias | jax.Array:
     """The bias of all layers: as structure for what can use it, and else as an array, made once."""
     config, bias = self.config, self.relpos_bias()
-    keys = queries if cache is None else cache.self_attention.key.shape[2]
+    if branches is not None:
+      own = branches.prompt_length + branches.step(jnp.asarray(context.index))
+      return bias.of(branches.positions() - own)[None, :, None]
+    keys = queries
+    if cache is not None:
+      layer = cache[0] if isinstance(cache, tuple) else cache
+      keys = layer.self_attention.key.shape[-1]
     if cache is None:
       case = attend.Case(
         platform=attend.platform(),
@@ -142,8 +155,8 @@ class T5Stack(nn.Module):
         return bias
     return bias.materialise(queries, keys, context.index)
 
-  def project_encoded(self, encoded: jax.Array) -> KVCache:
-    """Keys and values of every layer's cross-attention, `[Y, B, S, N, H]`."""
+  def project_encoded(self, encoded: jax.Array) -> KVCache | tuple[KVCache, ...]:
+    """Keys and values of every layer's cross-attention (see `nn.transformer.Stack`)."""
     return self.blocks.project_encoded(encoded)
 
 
@@ -224,24 +237,38 @@ class T5(nn.Module):
     """
     config = self.config
     heads_kept = config.num_kv_heads or config.num_heads
-    empty = KVCache.empty(encoded.shape[0], max_length, heads_kept, config.head_dim, jnp.dtype(config.dtype))
-    stacked = jax.tree.map(lambda x: jnp.broadcast_to(x, (config.num_decoder_layers, *x.shape)), empty)
-    layers = LayerCache(self_attention=stacked, cross_attention=self.decoder.project_encoded(encoded))
+    dtype = slot_dtype(config.dtype, attend.platform())
+    empty = SlotCache.empty(encoded.shape[0], max_length, heads_kept, config.head_dim, dtype)
+    cross = self.decoder.project_encoded(encoded)
+    layers = empty_layers(config.num_decoder_layers, empty, cross, scan=config.scan_layers)
     return DecodeCache(layers=layers, index=jnp.zeros((), jnp.int32), encoder_segment_ids=encoder_segment_ids)
 
-  def decode_with_cache(self, tokens: jax.Array, cache: DecodeCache) -> tuple[jax.Array, DecodeCache]:
-    """Reads the next T inputs of the decoder, int32 `[B, T]`; returns float32 logits `[B, T, V]` and the next cache."""
+  def decode_with_cache(
+    self, tokens: jax.Array, cache: DecodeCache, *, last_only: bool = False
+  ) -> tuple[jax.Array, DecodeCache]:
+    """Reads the next inputs of the decoder; returns float32 logits `[B, T, V]` and the next cache.
+
+    Args:
+      tokens: int32 `[B, T]`: the next T inputs of every row, or, where the cache has branches, one of each of T = K
+        continuations.
+      cache: what was read before.
+      last_only: whether only the logits of the last input are wanted, `[B, 1, V]`.
+    """
     assert cache.encoder_segment_ids is not None
     # Every row holds one example here, so a query sees whatever is not padding.
     queries = jnp.ones(tokens.shape, jnp.int32)
+    branches = None if cache.branches is None else cache.branches.read(cache.index)
+    if branches is None:
+      mask, positions = Mask(causal=True), jnp.cumsum(queries, axis=1) - 1 + cache.index
+    else:
+      mask = Mask(visible=branches.visible)
+      positions = queries * (branches.prompt_length + branches.step(cache.index))
     context = Context(
-      mask=Mask(causal=True),
-      cross_mask=Mask(queries, cache.encoder_segment_ids),
-      positions=jnp.cumsum(queries, axis=1) - 1 + cache.index,
-      index=cache.index,
+      mask=mask, cross_mask=Mask(queries, cache.encoder_segment_ids), positions=positions, index=cache.index
     )
-    hidden, layers = self.decoder(self.token_embedder(tokens), context, cache.layers)
-    return self._attend(hidden).logits(), cache.replace(layers=layers, index=cache.index + tokens.shape[1])
+    hidden, layers = self.decoder(self.token_embedder(tokens), context, cache.layers, branches)
+    cache = cache.replace(layers=layers, index=cache.index + tokens.shape[1], branches=branches)
+    return self._attend(hidden[:, -1:] if last_only else hidden).logits(), cache
 
   def flops_per_step(self, spec: Mapping[str, jax.ShapeDtypeStruct]) -> float:
     """Analytic FLOPs of a training step on batches of these shapes, forward and backward (see `nn.flops`)."""

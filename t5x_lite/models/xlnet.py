@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,14 +32,18 @@ from t5x_lite.core.errors import UsageError
 from t5x_lite.core.logits import FactoredLogits
 from t5x_lite.models import heads
 from t5x_lite.models.config import ModelConfig, check_choice
+from t5x_lite.models.xlnet_cache import XlnetCache
 from t5x_lite.nn import flops
 from t5x_lite.nn.attend import AUTO, XLA
+from t5x_lite.nn.cache import KVCache
 from t5x_lite.nn.embed import Embed
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.relative_attention import (
   RelativeBlock,
+  RelativeCache,
   RelativeContext,
   Streams,
+  cached_distances,
   relative_distances,
   relative_sinusoids,
 )
@@ -218,6 +223,72 @@ class Xlnet(nn.Module):
     outputs = self.heads(hidden, segments, deterministic=deterministic, everywhere=True)
     return outputs[heads.OUTPUTS[heads.answering(self.config.heads)]]
 
+  def init_cache(self, batch_size: int, max_length: int) -> XlnetCache:
+    """An empty cache for `batch_size` rows of at most `max_length` positions, padding included.
+
+    Raises:
+      UsageError: the configuration has a memory that no text is written with.
+    """
+    config = self.config
+    for field in ('bi_data', 'same_length', 'reuse_len'):
+      if getattr(config, field):
+        raise UsageError(
+          f'XlnetConfig.{field} is {getattr(config, field)}: expected {type(getattr(config, field))()!r} to write'
+        )
+    content = KVCache.empty(batch_size, max_length, config.num_heads, config.head_dim, jnp.dtype(config.dtype))
+    distances = cached_distances(max_length)
+    if config.clamp_len:
+      distances = np.clip(distances, -config.clamp_len, config.clamp_len)
+    sinusoids = relative_sinusoids(distances[None], config.emb_dim).astype(config.dtype)
+    by_distance: Any = self.blocks.project_encoded(sinusoids)
+    if config.scan_layers:
+      content = jax.tree.map(lambda x: jnp.broadcast_to(x, (config.num_layers, *x.shape)), content)
+      layers: Any = RelativeCache(content, by_distance)
+    else:
+      layers = tuple(RelativeCache(content, each) for each in by_distance)
+    segments = jnp.zeros((batch_size, max_length), jnp.int32)
+    return XlnetCache(layers, jnp.zeros((), jnp.int32), segments, jnp.zeros((batch_size, 1), jnp.int32))
+
+  def decode_with_cache(
+    self, tokens: jax.Array, cache: XlnetCache, segment_ids: jax.Array | None = None, *, last_only: bool = True
+  ) -> tuple[jax.Array, XlnetCache]:
+    """Reads the next tokens, and says what the query stream makes of the position behind them.
+
+    The memory is that of Hugging Face's `prepare_inputs_for_generation`: the last two tokens are read at each step, the
+    first of them for the second time, now that the one behind it is known; what is before them is remembered.
+
+    Args:
+      tokens: int32 `[B, P]`, a prompt padded on the left; or `[B, K]`, one token of each of K continuations.
+      cache: what was read before.
+      segment_ids: int32 `[B, P]`, 0 where a prompt is padding; None: nowhere.
+      last_only: True; there are no other logits.
+
+    Returns:
+      float32 logits `[B, 1, V]` or `[B, K, V]`, and the next cache.
+    """
+    assert last_only
+    config, shape = self.config, tokens.shape
+    rows, slots = cache.segment_ids.shape
+    index, chunk = cache.index, tokens
+    if cache.started:
+      tokens = tokens.reshape(rows, 1)
+      index, chunk = cache.index - 1, jnp.concatenate([cache.last, tokens], axis=1)
+    own = jnp.ones_like(tokens) if segment_ids is None else segment_ids
+    known = jax.lax.dynamic_update_slice(cache.segment_ids, own, (0, cache.index))
+    places = jnp.arange(slots, dtype=jnp.int32)
+    remembered = places >= index - max(config.mem_len - 2, 0) if config.mem_len else jnp.ones(slots, bool)
+    visible = ((known > 0) & remembered)[:, None, None]
+    queries = index + jnp.arange(chunk.shape[1], dtype=jnp.int32)[:, None]
+    seen = visible & (places <= queries) if config.attn_type == 'uni' else visible
+    context = RelativeContext(content_mask=seen | (places == queries), query_mask=visible, index=index)
+    query = jnp.broadcast_to(self.mask_emb.astype(config.dtype), (rows, 1, config.emb_dim))
+    streams, layers = self.blocks(Streams(self.tokens(chunk), query), context, cache.layers)
+    logits = self.lm(streams.query, self.tokens).logits()
+    cache = cache.replace(
+      layers=layers, index=cache.index + tokens.shape[1], segment_ids=known, last=tokens[:, -1:], started=True
+    )
+    return logits.reshape(shape[0], -1, logits.shape[-1]), cache
+
   def flops_per_step(self, spec: Mapping[str, jax.ShapeDtypeStruct]) -> float:
     """Analytic FLOPs of a training step on batches of these shapes (see `nn.flops`)."""
     config, mapping = self.config, spec.get(key(DECODER, TARGET_MAPPING))
@@ -250,6 +321,7 @@ class Xlnet(nn.Module):
     config = self.config
     content = self.tokens(batch[key(DECODER, INPUT_TOKENS)])
     context = _context(config, batch, 0 if memory is None else memory.shape[2])
+    assert context.sinusoids is not None
     context = context.replace(sinusoids=self.dropout(context.sinusoids, deterministic=deterministic))
     query = None
     if _has_query_stream(batch):

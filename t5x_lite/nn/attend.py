@@ -32,7 +32,7 @@ from t5x_lite.core.products import for_rows
 from t5x_lite.nn import local_attention, pallas_attention, splash, weight_dropout
 from t5x_lite.nn.attention_inputs import Inputs, Kernel, Places, Settings, over_mesh
 from t5x_lite.nn.blockwise import blockwise_attention
-from t5x_lite.nn.dot_product import dot_product_attention, drop_values, repeat_heads, whole_length
+from t5x_lite.nn.dot_product import dot_product_attention, drop_values, repeat_heads, whole_length, whole_slots
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.positions import RelativeBias
 
@@ -187,6 +187,41 @@ def attend(
     dropout_key=dropout_key,
     shared_dropout=False,
   )
+
+
+def attend_to_slots(
+  query: jax.Array, key: jax.Array, value: jax.Array, relations: Relations, scale: float
+) -> jax.Array:
+  """A step through a cache whose arrays are in the order in which it reads them; as `attend`, without dropout.
+
+  Args:
+    query: `[B, T, N, H]`.
+    key: `[B, K, H, S]`, where K divides N.
+    value: `[B, K, H, S]`.
+    relations: mask and bias.
+    scale: factor on the logits.
+
+  Returns:
+    `[B, T, N, H]` in the dtype of `query`.
+  """
+  key, value = whole_slots((key, value))
+  rows, queries, heads, width = query.shape
+  kept, keys = key.shape[1], key.shape[3]
+  grouped = query.astype(key.dtype).reshape(rows, queries, kept, heads // kept, width)
+  logits = jnp.einsum('btkgh,bkhs->bkgts', grouped, key, preferred_element_type=jnp.float32) * scale
+  logits = logits.reshape(rows, heads, queries, keys)
+  bias = relations.bias
+  if isinstance(bias, RelativeBias):
+    bias = bias.materialise(queries, keys, relations.offset)
+  if bias is not None:
+    logits += bias.astype(jnp.float32)
+  mask = relations.mask.materialise(queries, keys, relations.offset, relations.window)
+  if mask is not None:
+    logits = jnp.where(mask, logits, 0.7 * jnp.finfo(jnp.float32).min)
+  weights = jax.nn.softmax(logits, axis=-1).astype(query.dtype).astype(value.dtype)
+  weights = weights.reshape(rows, kept, heads // kept, queries, keys)
+  attended = jnp.einsum('bkgts,bkhs->btkgh', weights, value, preferred_element_type=jnp.float32)
+  return attended.reshape(query.shape).astype(query.dtype)
 
 
 def _local(

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from t5x_lite.core import axes
-from t5x_lite.nn.attend import Relations, Style, attend
-from t5x_lite.nn.cache import KVCache
+from t5x_lite.nn.attend import Relations, Style, attend, attend_to_slots
+from t5x_lite.nn.cache import KVCache, SlotCache
 from t5x_lite.nn.linear import Dense, Initializer, fan_in_init
 from t5x_lite.nn.positions import rotate
 
@@ -63,7 +63,7 @@ class MultiHeadAttention(nn.Module):
   def __call__(
     self,
     x: jax.Array,
-    past: KVCache,
+    past: KVCache | SlotCache,
     relations: Relations,
     *,
     positions: jax.Array | None = None,
@@ -75,6 +75,9 @@ class MultiHeadAttention(nn.Module):
     Self-attention passes `keys_values(x)`, or a cache that they were written to; cross-attention those of the encoder.
     """
     query = self._rotated(self._heads(self.query(x)), positions)
+    if isinstance(past, SlotCache):
+      attended = attend_to_slots(query, past.key, past.value, relations, self.style.scale)
+      return self.out(attended.reshape(*attended.shape[:-2], -1))
     dropout_key = None if deterministic or self.style.dropout_rate == 0.0 else self.make_rng('dropout')
     attended = attend(query, past.key, past.value, relations, self.style, dropout_key=dropout_key, cached=cached)
     return self.out(attended.reshape(*attended.shape[:-2], -1))

@@ -18,6 +18,7 @@ from t5x_lite.nn import weight_dropout
 
 Arrays = TypeVar('Arrays')
 
+_SLOTS = (axes.ACT_BATCH, axes.ACT_HEADS, axes.ACT_KV, axes.ACT_KEY_LENGTH)
 _KEYS = (axes.ACT_BATCH, axes.ACT_KEY_LENGTH, axes.ACT_HEADS, axes.ACT_KV)
 
 
@@ -174,3 +175,8 @@ def whole_length(past: Arrays) -> Arrays:
   sides of attention this is the one that is gathered, and with grouped heads it is the smaller one.
   """
   return jax.tree.map(lambda x: nn.with_logical_constraint(x, _KEYS), past)
+
+
+def whole_slots(past: Arrays) -> Arrays:
+  """The same of the arrays `[B, K, H, S]` of a cache."""
+  return jax.tree.map(lambda x: nn.with_logical_constraint(x, _SLOTS), past)

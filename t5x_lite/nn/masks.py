@@ -23,6 +23,8 @@ class Mask:
     causal: a query at row index i sees keys at indices up to i.
     everywhere: bool `[B, S]`, with `window`: these positions see all and are seen by all (Longformer's global tokens);
       at most the first `max_everywhere` of a row.
+    places: int32 `[T]` and `[S]`, the row indices of queries and keys where they do not lie in order (several
+      continuations of a row in one cache).
     window: a query at row index i sees keys at distance below `window` only (local attention); None: any.
     max_everywhere: see `everywhere`.
     see_self: whether equal orders see each other.
@@ -35,6 +37,7 @@ class Mask:
   key_order: jax.Array | None = None
   visible: jax.Array | None = None
   everywhere: jax.Array | None = None
+  places: tuple[jax.Array, jax.Array] | None = None
   causal: bool = struct.field(pytree_node=False, default=False)
   window: int | None = struct.field(pytree_node=False, default=None)
   max_everywhere: int = struct.field(pytree_node=False, default=0)
@@ -71,6 +74,8 @@ class Mask:
     parts = []
     query_index = jnp.arange(queries, dtype=jnp.int32)[:, None] + jnp.asarray(offset, jnp.int32)
     key_index = jnp.arange(keys, dtype=jnp.int32)[None, :]
+    if self.places is not None:
+      query_index, key_index = self.places[0][:, None], self.places[1][None, :]
     if self.causal:
       past = (key_index <= query_index)[None, None]
       parts.append(past if self.prefix is None else past | self.prefix[:, None, None, :])

@@ -70,16 +70,40 @@ class RelativeContext(struct.PyTreeNode):
       them a mean of what they must not see. None: all are.
     mem_len: positions that the memory holds; 0: all there ever were.
     reuse_len: positions from the start of each segment of text that enter the memory; 0: all.
+    index: int32 scalar, with a `RelativeCache`: the slot of the first position of the content stream.
   """
 
-  sinusoids: jax.Array
+  sinusoids: jax.Array | None = None
   content_mask: jax.Array | None = None
   query_mask: jax.Array | None = None
   other_segment: jax.Array | None = None
   target_mapping: jax.Array | None = None
   informed: jax.Array | None = None
+  index: jax.Array | None = None
   mem_len: int = struct.field(pytree_node=False, default=0)
   reuse_len: int = struct.field(pytree_node=False, default=0)
+
+
+class RelativeCache(struct.PyTreeNode):
+  """What one block needs to decode.
+
+  Attributes:
+    content: keys and values of what was read, `[B, S, N, H]`.
+    by_distance: `position_keys` of `cached_distances`, `[1, 2 S + 1, N, H]`.
+  """
+
+  content: KVCache
+  by_distance: jax.Array
+
+  def positions(self, first: jax.Array, queries: int) -> jax.Array:
+    """The keys of distances that queries at `first` and the next T - 1 slots have, `[1, T + S, N, H]`."""
+    slots = self.content.key.shape[1]
+    return jax.lax.dynamic_slice_in_dim(self.by_distance, slots + 1 - first - queries, queries + slots, axis=1)
+
+
+def cached_distances(slots: int) -> np.ndarray:
+  """Every distance between one of S slots, or the one behind them, and one of them: int32 `[2 S + 1]`, falling."""
+  return np.arange(slots + 1, -slots, -1, dtype=np.int32)
 
 
 class RelativeAttention(nn.Module):
@@ -231,22 +255,43 @@ class RelativeBlock(nn.Module):
     self.dropout = config.make_dropout()
 
   def __call__(
-    self, x: Streams, memory: jax.Array | None, window: None, context: RelativeContext, deterministic: bool
-  ) -> tuple[Streams, jax.Array | None]:
-    """Maps both streams, and the memory `[B, M, D]` of this layer to that of the next segment."""
+    self, x: Streams, memory: Any, window: None, context: RelativeContext, deterministic: bool
+  ) -> tuple[Streams, Any]:
+    """Maps both streams, and the memory `[B, M, D]` of this layer to that of the next segment, or its `RelativeCache`
+    to one that knows the content too; with one, the query stream is the position behind the content.
+    """
     assert window is None, 'a window for relative attention'
     attention, content = self.self_attention, x.content
-    if memory is not None:
-      content = jnp.concatenate([memory.astype(content.dtype), content], axis=1)
-    past, positions = attention.keys_values(content), attention.position_keys(context.sinusoids)
+    if isinstance(memory, RelativeCache):
+      assert context.index is not None
+      read = attention.keys_values(content)
+      past = memory.content.write(read.key, read.value, context.index)
+      of_content = memory.positions(context.index, content.shape[1])
+      of_query = memory.positions(context.index + content.shape[1], 1)
+      following: Any = memory.replace(content=past)
+    else:
+      if memory is not None:
+        content = jnp.concatenate([memory.astype(content.dtype), content], axis=1)
+      assert context.sinusoids is not None
+      past = attention.keys_values(content)
+      of_content = of_query = attention.position_keys(context.sinusoids)
+      following = None if memory is None else _remember(memory, x.content, context)
 
-    def layer(stream: jax.Array, query_stream: bool) -> jax.Array:
+    def layer(stream: jax.Array, positions: jax.Array, query_stream: bool) -> jax.Array:
       h = attention(stream, past, positions, context, query_stream=query_stream, deterministic=deterministic)
       stream = self._after(self.self_attention_norm, stream, h, deterministic)
       return self._after(self.mlp_norm, stream, self.mlp(stream, deterministic=deterministic), deterministic)
 
-    streams = Streams(layer(x.content, False), None if x.query is None else layer(x.query, True))
-    return streams, None if memory is None else _remember(memory, x.content, context)
+    query = None if x.query is None else layer(x.query, of_query, True)
+    return Streams(layer(x.content, of_content, False), query), following
+
+  def project_encoded(self, sinusoids: jax.Array) -> jax.Array:
+    """`position_keys` of this layer."""
+    return self.self_attention.position_keys(sinusoids)
+
+  def scan_project_encoded(self, carry: None, sinusoids: jax.Array) -> tuple[None, jax.Array]:
+    """`project_encoded` in the form that a scan over layers wants."""
+    return carry, self.project_encoded(sinusoids)
 
   def _after(self, norm: nn.Module, x: jax.Array, h: jax.Array, deterministic: bool) -> jax.Array:
     """The stream with what a sub-layer made of it."""

@@ -17,7 +17,7 @@ from t5x_lite.core.logits import LAYER_LOSSES
 from t5x_lite.core.products import PROJECTION
 from t5x_lite.nn.attend import AUTO, Relations, Style
 from t5x_lite.nn.attention import MultiHeadAttention
-from t5x_lite.nn.cache import KVCache, LayerCache
+from t5x_lite.nn.cache import KVCache, LayerCache, SlotCache
 from t5x_lite.nn.linear import Initializer, fan_in_init
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.mlp import MLP
@@ -201,7 +201,7 @@ class Block(nn.Module):
     """Maps `[B, T, D]` to `[B, T, D]`, and the cache of this layer to one that knows `x` too."""
     h = self._before(self.self_attention_norm, x)
     positions = context.positions
-    past = self.self_attention.keys_values(h, positions)
+    past: KVCache | SlotCache = self.self_attention.keys_values(h, positions)
     if cache is not None:
       past = cache.self_attention.write(past.key, past.value, jnp.asarray(context.index))
     relations = Relations(context.mask, context.bias, context.index, window)
@@ -300,23 +300,23 @@ class Stack(nn.Module):
     self.layers = nn.scan(block, methods=methods)(self.config)
 
   def __call__(self, x: Any, context: Any, cache: Any = None, *, deterministic: bool = True) -> tuple[Any, Any]:
-    """Maps `[B, T, D]` to `[B, T, D]`; a cache has, and keeps, a leading axis of layers."""
+    """Maps `[B, T, D]` to `[B, T, D]`; a cache has, and keeps, a leading axis of layers, or is a tuple of them."""
     windows = self._windows()
     if self.scan:
       return self.layers(x, cache, windows, context, deterministic)
-    caches = []
+    apart, caches = isinstance(cache, tuple), []
     for i, layer in enumerate(self.layers):
-      own, window = jax.tree.map(lambda leaf, i=i: leaf[i], (cache, windows))
-      x, own = layer(x, own, window, context, deterministic)
+      own, window = jax.tree.map(lambda leaf, i=i: leaf[i], (None if apart else cache, windows))
+      x, own = layer(x, cache[i] if apart else own, window, context, deterministic)
       caches.append(own)
-    return x, jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
+    # Stacked, all of every cache would be copied at each step.
+    return x, tuple(caches) if apart else jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
 
-  def project_encoded(self, encoded: jax.Array) -> KVCache:
-    """Keys and values of every layer's cross-attention, `[Y, B, S, N, H]`."""
+  def project_encoded(self, encoded: jax.Array) -> KVCache | tuple[KVCache, ...]:
+    """Keys and values of every layer's cross-attention: scanned `[Y, B, S, N, H]`, unrolled a tuple of Y."""
     if self.scan:
       return self.layers.scan_project_encoded(None, encoded)[1]
-    projected = [layer.project_encoded(encoded) for layer in self.layers]
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *projected)
+    return tuple(layer.project_encoded(encoded) for layer in self.layers)
 
   def _windows(self) -> jax.Array | None:
     """int32 `[Y]`; a layer that sees all has a window beyond any length."""

@@ -1,97 +1,189 @@
-"""Inference: a checkpoint's outputs for the lines of a file."""
+"""Inference: what a model makes of the lines of a file."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from t5x_lite import families, inference
+import jax
+
+from t5x_lite import pretrained
 from t5x_lite.core import errors
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
-from t5x_lite.inference import Generator
+from t5x_lite.decoding.config import GenerationConfig
+from t5x_lite.inference import job, modes, rows
+from t5x_lite.inference.modes import Mode, Options
+from t5x_lite.partitioning import sharding
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
+from t5x_lite.partitioning.rules import STANDARD_RULES
 from t5x_lite.training import processes
-from t5x_lite.training.writers import to_json
-
-_INPUT_FORMATS = ('auto', 'text', 'jsonl')
 
 
 def infer(
   *,
-  module: Any,
-  tokenizer: Tokenizer | None,
-  task_feature_lengths: Mapping[str, int],
   checkpoint: str,
   input: str,
   output: str,
+  module: Any = None,
+  tokenizer: Tokenizer | None = None,
+  task_feature_lengths: Mapping[str, int] | None = None,
+  mode: str = 'generate',
+  generation: GenerationConfig = GenerationConfig(),  # noqa: B008, a frozen value
   batch_size: int = 32,
-  max_decode_length: int | None = None,
   input_format: str = 'auto',
+  output_format: str = 'auto',
+  pooling: str = 'auto',
+  top: int = 5,
+  seed: int = 0,
+  interactive: bool = False,
   mesh: MeshShape = MeshShape(),  # noqa: B008, a frozen value
 ) -> int:
-  """Writes the greedy output of a model for each line of a file, as JSON lines.
+  """Writes a row for each line of a file.
 
   Args:
-    module: the model.
-    tokenizer: its vocabulary; None is refused, by the name of the checkpoint.
-    task_feature_lengths: `inputs` are cut to that many tokens.
-    checkpoint: a run's folder, or the folder of one step.
-    input: path of a text file, one input a line, or `-` for standard input.
-    output: path of the JSON lines, or `-` for standard output.
-    batch_size: rows decoded together.
-    max_decode_length: tokens written at most; None: the length of `targets`.
-    input_format: 'text'; 'jsonl', with the input under "inputs"; or 'auto', by the ending of the file's name.
+    checkpoint: whatever `load_pretrained` reads.
+    input: path of the lines, or `-` for standard input.
+    output: path of the rows, or `-` for standard output. Begun with the same settings, it is gone on with.
+    module: the model, where gin tells: its dtype is taken.
+    tokenizer: its vocabulary; None: the checkpoint's own.
+    task_feature_lengths: inputs of an encoder are cut to `inputs` tokens, and `targets` are written at most, where
+      `generation` does not tell; None: as the model takes.
+    mode: 'generate', 'score', 'embed' or 'fill' (see `inference`).
+    generation: how text is written; what it leaves open is up to the model's generation_config.json.
+    batch_size: lines at a time.
+    input_format: 'text'; 'jsonl'; 'csv'; or 'auto', by the ending of the file's name, and else text.
+    output_format: the same, and else JSON lines.
+    pooling: of 'embed': 'mean', 'cls', 'last', or 'auto', as the model's folder says.
+    top: of 'fill': tokens for each mask.
+    seed: of what is drawn.
+    interactive: whether lines are asked for at a prompt, and answered one by one.
     mesh: how devices are arranged.
 
   Returns:
     The exit code: 0, also if some lines were bad; those are told on stderr and have a row with `error`.
+
+  Raises:
+    UsageError: a model that cannot do it, or options that do not go together.
   """
-  if input_format not in _INPUT_FORMATS:
-    raise errors.unknown('input_format', input_format, _INPUT_FORMATS)
+  for name, value in (('input_format', input_format), ('output_format', output_format)):
+    if value not in rows.FORMATS:
+      raise errors.unknown(name, value, rows.FORMATS)
+  if batch_size < 1:
+    raise errors.UsageError(f'batch_size={batch_size}: expected at least 1')
+  _check_not_same(input, output)
+  model = _loaded(checkpoint, module, tokenizer, mesh, batch_size)
+  modes.tokenizer_of(model)
+  lengths = task_feature_lengths or {}
+  options = Options(
+    generation=_options(model, generation, lengths.get('targets')),
+    seed=seed,
+    max_input_length=lengths.get('inputs'),
+    pooling=pooling,
+    top=top,
+  )
   try:
-    families.check_writes(module)
+    made = modes.make(mode, model, options)
   except errors.UsageError as error:
     raise errors.UsageError(f'{checkpoint}: {error}') from error
-  if tokenizer is None:
-    raise errors.UsageError(f'{checkpoint} was saved without a vocabulary: expected a gin file that sets VOCABULARY')
-  length = task_feature_lengths['targets'] if max_decode_length is None else max_decode_length
-  if length < 1:
-    raise errors.UsageError(f'max_decode_length={length}: expected at least 1')
-  with _opened(input, 'rb') as source, contextlib.ExitStack() as stack:
-    generator = Generator(module, checkpoint, make_mesh(mesh), batch_size, max_length=length, tokenizer=tokenizer)
-    _check_not_same(input, output)
-    sink = stack.enter_context(_opened(output, 'w'))  # last, for it empties a file that is there
-    jsonl = input_format == 'jsonl' or (input_format == 'auto' and input.endswith('.jsonl'))
-    lines = inference.read_lines(source, jsonl=jsonl)
-    rows = inference.predict(
-      lines, generator, tokenizer, longest=task_feature_lengths['inputs'], batch_size=generator.batch_size
-    )
-    for row in rows:
-      if 'error' in row:
-        print(f'line {row["line"]}: {row["error"]}', file=sys.stderr)
-      if processes.is_primary():
-        print(to_json(row), file=sink, flush=True)
+  devices = jax.device_count()
+  if interactive:
+    return _talk(made, devices)
+  kind_in = rows.format_of(input_format, input)
+  kind_out = rows.format_of(output_format, output, default='jsonl')
+  settings = {'checkpoint': checkpoint, 'input': input, 'mode': mode, 'options': dataclasses.asdict(options)}
+  _work(made, (input, kind_in), (output, kind_out), (batch_size, devices), settings)
   return 0
 
 
-def _check_not_same(input: str, output: str) -> None:
+def _loaded(checkpoint: str, module: Any, tokenizer: Tokenizer | None, shape: MeshShape, batch_size: int) -> Any:
+  """The model, on all devices where there are several."""
+  mesh = make_mesh(shape) if jax.device_count() > 1 else None
+  if mesh is not None:
+    sharding.check_batch(batch_size, mesh, STANDARD_RULES)
+  changes = {} if module is None else {'dtype': module.config.dtype}
+  model = pretrained.load_pretrained(checkpoint, mesh=mesh, **changes)
+  if tokenizer is not None:
+    model.tokenizer = tokenizer
+  return model
+
+
+def _options(model: Any, generation: GenerationConfig, targets: int | None) -> GenerationConfig:
+  """The options of a model, with what was asked for on top."""
+  given = {name: getattr(generation, name) for name in GenerationConfig.names()}
+  given = {name: value for name, value in given.items() if value is not None}
+  if targets is not None and 'max_length' not in given:
+    given = {'max_new_tokens': targets, **given}
+  return model.generation_config.with_options(given)
+
+
+def _work(
+  mode: Mode, source: tuple[str, str], target: tuple[str, str], sizes: tuple[int, int], settings: Mapping[str, Any]
+) -> None:
+  """From lines to rows."""
+  with _opened(source[0]) as file:
+    primary = processes.is_primary()
+    output = job.Output(target[0] if primary else '-', target[1], settings, mode.columns)
+    progress, complete = job.Progress(), False
+    skipped = output.done
+    try:
+      lines = (line for line in rows.read(file, source[1], mode.field) if line.number > skipped)
+      for row in job.run(lines, mode, batch_size=sizes[0], devices=sizes[1]):
+        if 'error' in row:
+          print(f'line {row["line"]}: {row["error"]}', file=sys.stderr)
+        if primary:
+          output.write(row)
+        progress.advance()
+      complete = True
+    finally:
+      progress.close()
+      output.close(complete)
+
+
+def _talk(mode: Mode, devices: int) -> int:
+  """Asks for lines and answers them, until there are no more."""
+  number = 0
+  while True:
+    number += 1
+    try:
+      text = input_line()
+    except EOFError:
+      print()
+      return 0
+    for row in job.run([rows.Line(number, {mode.field: text})], mode, batch_size=devices, devices=devices):
+      if 'error' in row:
+        print(f'error: {row["error"]}')
+        continue
+      shown = row.get('predictions') or [row.get('prediction')]
+      if shown == [None]:
+        shown = [rows.write({name: row[name] for name in row if name != 'line'}, 'jsonl', first=False)]
+      for each in shown:
+        print(each, flush=True)
+
+
+def input_line() -> str:
+  """A line of a person."""
+  return input('> ')
+
+
+def _check_not_same(source: str, target: str) -> None:
   """Raises UsageError if writing the output would empty the input before it is read."""
-  paths = [pathlib.Path(path).expanduser() for path in (input, output)]
-  if '-' not in (input, output) and all(path.exists() for path in paths) and paths[0].samefile(paths[1]):
-    raise errors.UsageError(f'--output={output} is the file of --input: expected another one')
+  paths = [pathlib.Path(path).expanduser() for path in (source, target)]
+  if '-' not in (source, target) and all(path.exists() for path in paths) and paths[0].samefile(paths[1]):
+    raise errors.UsageError(f'--output={target} is the file of --input: expected another one')
 
 
 @contextlib.contextmanager
-def _opened(path: str, mode: str) -> Iterator[Any]:
-  """An open file; `-` is standard input or output."""
+def _opened(path: str) -> Iterator[Any]:
+  """An open file; `-` is standard input."""
   if path == '-':
-    yield sys.stdin.buffer if mode == 'rb' else sys.stdout
+    yield sys.stdin.buffer
     return
   try:
-    file = pathlib.Path(path).expanduser().open(mode, encoding=None if 'b' in mode else 'utf-8')
+    file = pathlib.Path(path).expanduser().open('rb')
   except OSError as error:
     raise errors.UsageError(f'{path}: {error.strerror}') from error
   with file:

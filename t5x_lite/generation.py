@@ -1,0 +1,385 @@
+"""Text in, text out: prompts to ids, programs compiled once for each shape, ids to text."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from t5x_lite import stored_models
+from t5x_lite.core import errors, tree
+from t5x_lite.core.batch import ENCODER, INPUT_TOKENS, POSITIONS, SEGMENT_IDS, key
+from t5x_lite.data.vocabularies.tokenizers import Tokenizer
+from t5x_lite.decoding.config import Decoding, GenerationConfig
+from t5x_lite.decoding.engine import Written
+from t5x_lite.decoding.generate import row_keys, write_from_encoder, write_from_prompt
+from t5x_lite.decoding.stopping import StopTable, stop_table
+from t5x_lite.partitioning import rules as rules_lib
+from t5x_lite.partitioning import sharding
+from t5x_lite.partitioning.rules import STANDARD_RULES
+
+_SMALLEST_BUCKET = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Generated:
+  """What was written, `num_return_sequences` rows for each input.
+
+  Attributes:
+    ids: int32 `[R, L]`, as transformers returns them: the prompt first, which of an encoder-decoder is the start token.
+    new_ids: of each row what was written, without what fills it up; its end is part of it.
+    texts: the text of what was written; None without a tokenizer.
+    scores: float32 `[R]`: of a beam search the score of the row, else the log-probability of what was written, if
+      `output_scores` is set; None where neither is.
+    token_scores: float32 `[R, T]`, if `output_scores` is set: with which log-probability each token was chosen.
+  """
+
+  ids: np.ndarray
+  new_ids: list[np.ndarray]
+  texts: list[str] | None
+  scores: np.ndarray | None = None
+  token_scores: np.ndarray | None = None
+
+
+class Writer:
+  """Writes with one model; its programs are kept.
+
+  Args:
+    module: the model.
+    params: its parameters.
+    mesh: where they are; None: on one device.
+
+  Raises:
+    UsageError: the model writes nothing.
+  """
+
+  def __init__(self, module: Any, params: Any, mesh: Mesh | None = None):
+    check_writes(module)
+    self.module, self._params = for_decoding(module, params, mesh)
+    self.mesh = mesh
+    self._stops: dict[Any, StopTable] = {}
+    out = {} if mesh is None else {'out_shardings': sharding.replicated(mesh)}
+    self._write = jax.jit(functools.partial(_write, self.module), static_argnames='decoding', **out)
+
+  @property
+  def encodes(self) -> bool:
+    """Whether it is an encoder-decoder."""
+    return hasattr(self.module, 'encode')
+
+  @property
+  def max_positions(self) -> int | None:
+    """Tokens that a row may have, None for any number."""
+    config = self.module.config
+    return config.max_length if getattr(config, 'positions', None) == 'learned' else None
+
+  def __call__(
+    self,
+    inputs: Sequence[np.ndarray],
+    config: GenerationConfig,
+    *,
+    seed: int = 0,
+    tokenizer: Tokenizer | None = None,
+    num_tokens: int | None = None,
+    width: int = 0,
+    numbers: Sequence[int] | None = None,
+  ) -> tuple[Written, Decoding]:
+    """What is written for inputs of any lengths, on the host, and by what options.
+
+    Args:
+      inputs: int32 `[L]` each, none empty.
+      config: the options.
+      seed: of what is drawn.
+      tokenizer: of stop strings.
+      num_tokens: ids from here on are never written.
+      width: the prompts count as this long at least, as those of a padded batch do.
+      numbers: of the rows, by which they draw; None: their places.
+    """
+    longest = max(max(map(len, inputs)), width)
+    rows = len(inputs)
+    if self.encodes:
+      decoding = config.complete(1)
+      padded = bucket(longest)
+    else:
+      decoding = config.complete(longest, self.max_positions)
+      room = None if self.max_positions is None else self.max_positions - decoding.max_new
+      padded = max(longest, bucket(longest) if room is None else min(bucket(longest), room))
+    decoding = dataclasses.replace(decoding, num_tokens=num_tokens, options=_without_texts(decoding.options))
+    if decoding.branches > self.module.config.vocab_size // 2:
+      raise errors.UsageError(
+        f'{decoding.branches} beams or results: the model has only {self.module.config.vocab_size} tokens'
+      )
+    batch = _padded(inputs, padded, left=not self.encodes, rows=self._rows(rows))
+    if self.encodes:
+      start = config.decoder_start_token_id if config.decoder_start_token_id is not None else config.bos_token_id
+      if start is None:
+        raise errors.UsageError('decoder_start_token_id is not set: expected the id that the decoder starts from')
+      batch['start'] = np.full((len(batch['tokens']), 1), start, np.int32)
+    own = list(range(rows) if numbers is None else numbers)
+    batch['rows'] = np.asarray(own + [0] * (len(batch['tokens']) - rows), np.int32)
+    written = self._run(batch, seed, decoding, self._stop_table(config.stop_strings, tokenizer))
+    return jax.tree.map(lambda x: np.asarray(x)[:rows], written), decoding
+
+  def _rows(self, rows: int) -> int:
+    """Rows of the batch: as many as divide over the devices."""
+    if self.mesh is None:
+      return rows
+    over = rules_lib.as_tuple(sharding.batch_sharding(self.mesh, STANDARD_RULES).spec[0])
+    return rows + -rows % rules_lib.size(over, self.mesh)
+
+  def _run(self, batch: dict[str, np.ndarray], seed: int, decoding: Decoding, stop: StopTable | None) -> Written:
+    random_key = jax.random.key(seed)
+    if self.mesh is None:
+      return self._write(self._params, batch, random_key, stop, decoding=decoding)
+    rows = len(batch['tokens'])
+    own = sharding.process_rows(self.mesh, STANDARD_RULES, rows)
+    placed = sharding.shard_batch({name: array[own] for name, array in batch.items()}, self.mesh, STANDARD_RULES, rows)
+    with sharding.scope(self.mesh, STANDARD_RULES):
+      return self._write(self._params, placed, random_key, stop, decoding=decoding)
+
+  def _stop_table(self, stops: str | tuple[str, ...] | None, tokenizer: Tokenizer | None) -> StopTable | None:
+    if not stops:
+      return None
+    if tokenizer is None:
+      raise errors.UsageError(f'stop_strings is {stops!r}, and the model has no tokenizer to tell their ids')
+    from t5x_lite.data.vocabularies.token_bytes import token_bytes
+
+    texts = (stops,) if isinstance(stops, str) else stops
+    if texts not in self._stops:
+      self._stops[texts] = jax.tree.map(jax.numpy.asarray, stop_table(texts, token_bytes(tokenizer)))
+    return self._stops[texts]
+
+
+def _write(
+  module: Any, params: Any, batch: Mapping[str, jax.Array], random_key: jax.Array, stop: Any, *, decoding: Decoding
+) -> Written:
+  tokens, segments = batch['tokens'], batch['segments']
+  keys = row_keys(random_key, batch['rows']) if decoding.options.do_sample else None
+  if 'start' not in batch:
+    return write_from_prompt(module, params, tokens, segments, decoding, keys=keys, stop=stop)
+  positions = jax.numpy.broadcast_to(jax.numpy.arange(tokens.shape[1], dtype='int32'), tokens.shape)
+  sides = {INPUT_TOKENS: tokens, SEGMENT_IDS: segments, POSITIONS: positions}
+  encoder = {key(ENCODER, name): value for name, value in sides.items()}
+  return write_from_encoder(module, params, encoder, batch['start'], decoding, keys=keys, stop=stop)
+
+
+def _without_texts(options: GenerationConfig) -> GenerationConfig:
+  """Stop strings are told by a table, and lengths by numbers of tokens: programs need not differ for them."""
+  return dataclasses.replace(
+    options, stop_strings=None, max_length=None, min_length=None, max_new_tokens=None, min_new_tokens=None
+  )
+
+
+def bucket(length: int) -> int:
+  """The length that a prompt is padded to: a power of two, so that few programs are compiled."""
+  return next(size for size in (_SMALLEST_BUCKET << i for i in itertools.count()) if size >= length)
+
+
+def _padded(inputs: Sequence[np.ndarray], length: int, *, left: bool, rows: int) -> dict[str, np.ndarray]:
+  """Tokens and segments, int32 `[rows, length]`; rows beyond the inputs repeat the first of them."""
+  tokens = np.zeros((rows, length), np.int32)
+  segments = np.zeros_like(tokens)
+  for row, ids in enumerate([*inputs, *[inputs[0]] * (rows - len(inputs))]):
+    where = slice(length - len(ids), None) if left else slice(0, len(ids))
+    tokens[row, where], segments[row, where] = ids, 1
+  return {'tokens': tokens, 'segments': segments}
+
+
+def check_writes(module: Any) -> None:
+  """Raises UsageError unless a model writes text."""
+  name = type(module).__name__
+  if not hasattr(module, 'decode_with_cache') or not getattr(module.config, 'num_decoder_layers', 1):
+    kind = (
+      'an encoder, which reads text and writes none'
+      if not hasattr(module, 'decode_with_cache')
+      else 'without a decoder'
+    )
+    raise errors.UsageError(f'model {name} is {kind}: expected T5, GPT or XLNet to generate')
+  if 'lm' not in module.config.heads:
+    heads = ', '.join(module.config.heads) or 'none'
+    raise errors.UsageError(f'model {name} has the heads {heads}: expected lm among them to generate')
+
+
+def for_decoding(module: Any, params: Any, mesh: Mesh | None) -> tuple[Any, Any]:
+  """The model as decoding wants it: layers apart, so that a step copies no parameters, and parameters in its dtype.
+
+  Args:
+    module: the model.
+    params: its parameters.
+    mesh: where they are; None: on one device.
+  """
+  dtype = jax.numpy.dtype(module.config.dtype)
+  unrolled = type(module)(dataclasses.replace(module.config, scan_layers=False, remat_policy='none'))
+  casts = dtype.itemsize < 4
+  if not module.config.scan_layers and not casts:
+    return unrolled, params
+
+  def changed(params: Any) -> Any:
+    params = _apart(params) if module.config.scan_layers else params
+    return jax.tree_util.tree_map_with_path(
+      lambda path, leaf: leaf.astype(dtype) if casts and _is_product(tree.path_name(path)) else leaf, params
+    )
+
+  places = (
+    {}
+    if mesh is None
+    else {'out_shardings': jax.tree.map(lambda leaf: leaf.sharding, stored_models.placed(unrolled, mesh))}
+  )
+  return unrolled, jax.jit(changed, **places)(params)
+
+
+def _is_product(name: str) -> bool:
+  """Whether a parameter is only used in the dtype of activations."""
+  return name.endswith(('kernel', 'embedding')) and 'router' not in name
+
+
+def _apart(params: Any) -> Any:
+  """Parameters of scanned layers, layer by layer."""
+  if not isinstance(params, Mapping):
+    return params
+  apart = {}
+  for name, value in params.items():
+    if name == 'layers':
+      for layer in range(len(jax.tree.leaves(value)[0])):
+        apart[f'layers_{layer}'] = jax.tree.map(lambda leaf, layer=layer: leaf[layer], value)
+    else:
+      apart[name] = _apart(value)
+  return apart
+
+
+# --- Prompts and results ----------------------------------------------------------------------------------------------
+
+
+def prompts(
+  inputs: Any,
+  attention_mask: Any,
+  *,
+  tokenizer: Tokenizer | None,
+  config: GenerationConfig,
+  vocab_size: int,
+  encodes: bool,
+  begin: int | None = None,
+) -> tuple[list[np.ndarray], int]:
+  """Ids of every input, and the width of the batch that they were given as, 0 for texts.
+
+  Args:
+    inputs: a text, texts, ids, rows of ids, or None for the id that begins a text.
+    attention_mask: 0 at what is padding; None: padding is the padding id, if it does not end texts as well.
+    tokenizer: of texts.
+    config: tells special ids.
+    vocab_size: rows of the embedding table.
+    encodes: whether they go to an encoder, whose inputs end with an end.
+    begin: id put before texts; None: none is.
+
+  Raises:
+    UsageError: no such input; an empty one; ids that are none.
+  """
+  if inputs is None:
+    if config.bos_token_id is None or encodes:
+      raise errors.UsageError('no inputs: expected texts or ids')
+    inputs = [[config.bos_token_id]]
+  if isinstance(inputs, str):
+    inputs = [inputs]
+  if isinstance(inputs, list | tuple) and inputs and all(isinstance(text, str) for text in inputs):
+    if tokenizer is None:
+      raise errors.UsageError('inputs are texts, and the model has no tokenizer beside it: expected ids')
+    return [_encoded(text, place, tokenizer, encodes, begin) for place, text in enumerate(inputs, start=1)], 0
+  rows, width = _rows_of(inputs, attention_mask, config)
+  for place, row in enumerate(rows, start=1):
+    if not len(row):
+      raise errors.UsageError(f'input {place} is empty: expected at least one token')
+    if row.min() < 0 or row.max() >= vocab_size:
+      bad = row[(row < 0) | (row >= vocab_size)][0]
+      raise errors.UsageError(f'input {place} has {bad}: expected ids from 0 to {vocab_size - 1}')
+  return rows, width
+
+
+def _encoded(text: str, place: int, tokenizer: Tokenizer, encodes: bool, begin: int | None) -> np.ndarray:
+  ids = tokenizer.encode(text)
+  if encodes:
+    ids, _ = tokenizer.with_special_tokens(ids)
+  elif begin is not None:
+    ids = [begin, *ids]
+  if not ids:
+    raise errors.UsageError(f'input {place} is empty: expected a text to go on from')
+  return np.asarray(ids, np.int32)
+
+
+def _rows_of(inputs: Any, attention_mask: Any, config: GenerationConfig) -> tuple[list[np.ndarray], int]:
+  try:
+    one_row = len(inputs) > 0 and np.ndim(inputs) == 1
+    rows = [np.asarray(row) for row in ([inputs] if one_row else inputs)]
+  except (TypeError, ValueError):  # ragged
+    rows = [np.asarray(row) for row in inputs]
+  if not rows:
+    raise errors.UsageError('inputs are empty: expected at least one text or row of ids')
+  for place, row in enumerate(rows, start=1):
+    if row.ndim != 1 or (len(row) and row.dtype.kind not in 'iu'):
+      raise errors.UsageError(f'input {place} is {row.dtype} {list(row.shape)}: expected a text, or a row of ids')
+  eos = config.eos_token_id if isinstance(config.eos_token_id, tuple) else (config.eos_token_id,)
+  if attention_mask is not None:
+    masks = [np.asarray(mask) != 0 for mask in np.atleast_2d(np.asarray(attention_mask))]
+    if [len(mask) for mask in masks] != [len(row) for row in rows]:
+      raise errors.UsageError(
+        f'attention_mask is {[len(masks), len(masks[0])]}: expected {[len(rows), len(rows[0])]}, as input_ids'
+      )
+  elif config.pad_token_id is not None and config.pad_token_id not in eos and len({len(row) for row in rows}) == 1:
+    masks = [row != config.pad_token_id for row in rows]
+  else:
+    masks = [np.ones(len(row), bool) for row in rows]
+  width = max(len(row) for row in rows)
+  return [row[mask].astype(np.int32) for row, mask in zip(rows, masks, strict=True)], width
+
+
+def result(
+  written: Written,
+  decoding: Decoding,
+  inputs: Sequence[np.ndarray],
+  width: int,
+  *,
+  start: int | None,
+  tokenizer: Tokenizer | None,
+) -> Generated:
+  """What `Writer` wrote, as the caller wants it.
+
+  Args:
+    written: of every input.
+    decoding: the options.
+    inputs: their ids.
+    width: of the batch that they were given as.
+    start: what an encoder-decoder starts from; None: the inputs are the prompts.
+    tokenizer: of the texts.
+  """
+  count = written.tokens.shape[1]
+  lengths = np.asarray(written.lengths).reshape(-1)
+  tokens = np.asarray(written.tokens).reshape(len(lengths), -1)[:, : max(int(lengths.max()), 1)]
+  if start is not None:
+    before = np.full((len(tokens), 1), start, np.int32)
+  else:
+    wide = max(max(map(len, inputs)), width)
+    before = np.full((len(inputs), wide), decoding.pad, np.int32)
+    for row, ids in enumerate(inputs):
+      before[row, wide - len(ids) :] = ids
+    before = np.repeat(before, count, axis=0)
+  new_ids = [row[:length] for row, length in zip(tokens, lengths, strict=True)]
+  texts = None if tokenizer is None else [tokenizer.decode(_text_ids(ids, decoding)) for ids in new_ids]
+  with_scores, beams = written.token_scores is not None, (decoding.options.num_beams or 1) > 1
+  return Generated(
+    ids=np.concatenate([before, tokens], axis=1),
+    new_ids=new_ids,
+    texts=texts,
+    scores=np.asarray(written.scores).reshape(-1) if beams or with_scores else None,
+    token_scores=np.asarray(written.token_scores).reshape(len(lengths), -1)[:, : tokens.shape[1]]
+    if with_scores
+    else None,
+  )
+
+
+def _text_ids(ids: np.ndarray, decoding: Decoding) -> list[int]:
+  """Ids that have a text: an end is none."""
+  return ids[~np.isin(ids, (*decoding.eos, decoding.pad))].tolist()

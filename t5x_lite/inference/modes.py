@@ -1,0 +1,94 @@
+"""What can be done with a line: one function for each mode, which makes a `Mode` of a model and the options."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from t5x_lite.core import errors
+from t5x_lite.decoding.config import GenerationConfig
+from t5x_lite.pretrained import Pretrained
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What a mode may be told.
+
+  Attributes:
+    generation: of 'generate'.
+    seed: of what is drawn.
+    max_input_length: tokens of an input at most; what is longer is cut, and said to be. None: as the model takes.
+    pooling: of 'embed': 'mean', 'cls' or 'last'; 'auto': what the model's folder says, or 'mean'.
+    top: of 'fill': so many tokens for each mask.
+  """
+
+  generation: GenerationConfig
+  seed: int = 0
+  max_input_length: int | None = None
+  pooling: str = 'auto'
+  top: int = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+  """A line that a model can work on.
+
+  Attributes:
+    ids: int32 `[L]`, by whose length lines are grouped.
+    shown: what the row says first.
+    more: what else a mode needs of it.
+  """
+
+  ids: np.ndarray
+  shown: Mapping[str, Any]
+  more: Any = None
+
+
+class Mode(Protocol):
+  """Something that is done with lines."""
+
+  field: str  # what a line of text is
+  columns: tuple[str, ...]  # of a CSV
+
+  def read(self, fields: Mapping[str, Any]) -> Item:
+    """An item of the fields of a line. Raises ValueError where it is none."""
+
+  def run(self, items: Sequence[Item], length: int, numbers: Sequence[int]) -> list[dict[str, Any]]:
+    """What becomes of some items of at most `length` tokens, whose lines have these numbers."""
+
+
+def make(name: str, model: Pretrained, options: Options) -> Mode:
+  """The mode of a name.
+
+  Raises:
+    UsageError: no such mode, or the model cannot do that.
+  """
+  from t5x_lite.inference import embed, fill, generate, score
+
+  known: dict[str, Callable[[Pretrained, Options], Mode]] = {
+    'generate': generate.Generate,
+    'score': score.Score,
+    'embed': embed.Embed,
+    'fill': fill.Fill,
+  }
+  if name not in known:
+    raise errors.unknown('mode', name, known)
+  return known[name](model, options)
+
+
+def cut(ids: Sequence[int] | np.ndarray, longest: int | None) -> tuple[np.ndarray, dict[str, bool]]:
+  """Ids, of which the last is kept where they are cut, and what the row says of it."""
+  array = np.asarray(ids, np.int32)
+  if longest is None or len(array) <= longest:
+    return array, {}
+  return np.concatenate([array[: longest - 1], array[-1:]]), {'truncated': True}
+
+
+def tokenizer_of(model: Pretrained) -> Any:
+  """Raises UsageError where a model has none."""
+  if model.tokenizer is None:
+    raise errors.UsageError(f'{model.source} was saved without a vocabulary: expected a gin file that sets VOCABULARY')
+  return model.tokenizer
