@@ -64,6 +64,7 @@ def evaluate(
   dataset_config.check_values(dataset)
   own = dataset_config.of_each_task(dataset)
   members = [tasks.tasks(each.mixture_or_task_name)[0] for each in own.values()]
+  of_mixture = {member.name for member in tasks.tasks(dataset.mixture_or_task_name)}
   families.check(module, dataset.features)
   families.check_labels(module, dataset.features, members)
   chosen = list(locate(checkpoint))
@@ -90,7 +91,8 @@ def evaluate(
         if processes.is_primary():
           _write_predictions(folder, found.name, dataset.split, scorer, predictions)
       rows.append({'checkpoint': found.name, 'task': member.name, 'split': dataset.split, **values})
-    if len(rows) > 1 and (mean := _mean(rows)) is not None:
+    averaged = [row for row in rows if row['task'] in of_mixture]  # without what is only evaluated: AX, MNLI mismatched
+    if len(averaged) > 1 and (mean := _mean(averaged)) is not None:
       rows.append({'checkpoint': found.name, 'task': _MEAN, 'split': dataset.split, 'score': mean})
     table += rows
     if processes.is_primary():
