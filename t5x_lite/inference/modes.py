@@ -50,8 +50,13 @@ class Item:
 class Mode(Protocol):
   """Something that is done with lines."""
 
-  field: str  # what a line of text is
-  columns: tuple[str, ...]  # of a CSV
+  @property
+  def field(self) -> str:
+    """What a line of text is."""
+
+  @property
+  def columns(self) -> tuple[str, ...]:
+    """Of a CSV."""
 
   def read(self, fields: Mapping[str, Any]) -> Item:
     """An item of the fields of a line. Raises ValueError where it is none."""
