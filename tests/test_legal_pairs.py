@@ -119,10 +119,22 @@ SMALL = {
 }
 
 
+@pytest.mark.parametrize('name', ['iid_denoising', 'drop_tokens', 'text_infilling', 'ul2', 'prefix_lm'])
+def test_examples_are_shown_alone_of_files_that_fill(name, monkeypatch, tmp_path):
+  """As evaluation samples them: one a row, made of as much text as fits."""
+  config = dataset(monkeypatch, tmp_path, *files_of('t5_tiny', name))
+  config = dataclasses.replace(config, pack=False, batch_size=4)
+  batches = pipeline.build(config)
+  batch = next(batches)
+  batches.close()
+  segments = batch['encoder_segment_ids']
+  assert segments.max() == 1 and segments.sum() > 0.2 * segments.size
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
   ('run', 'name'),
-  [*(('gpt2_tiny', name) for name in sorted(TEXT_TO_TEXT)), ('t5_tiny', 'prefix_lm'), ('t5_tiny', 'iid_denoising')],
+  [*(('gpt2_tiny', name) for name in sorted(TEXT_TO_TEXT)), ('t5_tiny', 'ul2'), ('t5_tiny', 'text_infilling')],
 )
 def test_a_pair_trains(run, name, tmp_path):
   bindings = {

@@ -197,6 +197,7 @@ def check_values(config: DatasetConfig) -> None:
   """Raises UsageError for a value that no data could go with. Opens nothing."""
   what = f'data set {config.name!r}'
   members = members_of(config)
+  task.only_evaluated(config.mixture_or_task_name)  # names that are not known
   _check_objective(config, members)
   _check_lengths(what, config.task_feature_lengths, config.features)
   _check_int(f'{what}: batch_size', config.batch_size, 1)
@@ -279,7 +280,7 @@ def _check_supervised(config: DatasetConfig, members: tuple[Task, ...]) -> None:
       f'task {supervised[0]!r} is supervised: got task_feature_lengths {got}, expected a length of {missing[0]} too'
     )
   for member in members:
-    if member.supervised:
+    if member.supervised and member.long_examples == task.SPLIT:
       _check_stride(member, config.task_feature_lengths['inputs'] - 1)
 
 
@@ -301,8 +302,14 @@ def _raw_length(config: DatasetConfig, members: tuple[Task, ...]) -> int:
   assert config.objective is not None  # `_check_objective` has seen to it
   raw_length = _text_length(config, unsupervised)
   for member in unsupervised:
-    _check_stride(member, raw_length)
+    if member.documents == task.SPLIT_DOCUMENTS:
+      _check_stride(member, raw_length)
   return raw_length
+
+
+def cuts(config: DatasetConfig) -> bool:
+  """Whether examples of joined documents are made of as much text as there is room for, see `filling`."""
+  return config.pack == packing.FILL or (config.pack is False and config.text_length is not None)
 
 
 def _text_length(config: DatasetConfig, unsupervised: list[Task]) -> int:
@@ -310,7 +317,9 @@ def _text_length(config: DatasetConfig, unsupervised: list[Task]) -> int:
   assert config.objective is not None
   length = config.text_length
   whole = next((member.name for member in unsupervised if member.documents != task.JOINED), None)
-  if length is not None and config.pack == packing.FILL and whole is None and not hasattr(config.objective, 'pair'):
+  if length is not None and cuts(config) and whole is None and not hasattr(config.objective, 'pair'):
+    return length
+  if length is not None and _fits(config.objective, length, config.task_feature_lengths):
     return length
   longest = config.objective.raw_length(config.task_feature_lengths)
   if length is None or length <= longest:
@@ -320,6 +329,19 @@ def _text_length(config: DatasetConfig, unsupervised: list[Task]) -> int:
     f'data set {config.name!r}: got text_length {length} and task_feature_lengths {dict(config.task_feature_lengths)}, '
     f'expected at most {longest}; more goes with pack={packing.FILL!r} and {joined}'
   )
+
+
+def _fits(objective: Any, length: int, feature_lengths: Mapping[str, int]) -> bool:
+  """Whether examples of so much text fit, by an objective that tells their lengths; False where it does not tell."""
+  in_one_row = set(feature_lengths) == {'targets'}
+  lengths = getattr(objective, 'lengths_in_one_row', None) if in_one_row else None
+  lengths = lengths or getattr(objective, 'example_lengths', None)
+  if lengths is None:
+    return False
+  inputs, targets = lengths(length)
+  if in_one_row:
+    return inputs + targets <= feature_lengths['targets']
+  return inputs <= feature_lengths.get('inputs', 0) and targets <= feature_lengths.get('targets', 0)
 
 
 def _check_objective(config: DatasetConfig, members: tuple[Task, ...]) -> None:

@@ -35,7 +35,7 @@ class FillingPacker:
 
   Args:
     side_lengths: length of a row, by side.
-    open_rows: how many rows of a group are kept open, at least 1.
+    open_rows: how many rows of a group are kept open; 0 gives every example a row of its own.
   """
 
   cuts: ClassVar[bool] = True
@@ -55,6 +55,8 @@ class FillingPacker:
       UsageError: however short it is made, it is too long for a row.
     """
     entry = self._fitting(entry)
+    if self._max_open == 0:
+      return Row.of([entry], self._lengths)
     own = [index for index, row in enumerate(self.open) if row.entries[0].group == entry.group]
     if not own:
       return self._opened(entry)

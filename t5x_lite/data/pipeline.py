@@ -257,8 +257,8 @@ def _virtual_shard(data: OpenedDataset, shard: int) -> virtual_shards.VirtualSha
   packer: packing.Packer
   if config.pack == packing.SPLIT:
     packer = packing.SplitPacker(data.side_lengths)
-  elif config.pack == packing.FILL:
-    packer = filling.FillingPacker(data.side_lengths)
+  elif dataset_config.cuts(config):
+    packer = filling.FillingPacker(data.side_lengths, filling.OPEN_ROWS if config.pack else 0)
   else:
     packer = packing.FirstFitPacker(data.side_lengths, _OPEN_ROWS if config.pack else 0)
   return virtual_shards.VirtualShard(
@@ -316,6 +316,6 @@ def example_stream(
   reader = documents.DocumentReader(name, records, index_of, tokenise, observe)
   made_by = (objective, data.raw_length, tokenizer, generator)
   if part.task.documents == task.JOINED:
-    return streams.TextStream(reader, *made_by, ahead=config.pack != packing.FILL)
+    return streams.TextStream(reader, *made_by, ahead=not dataset_config.cuts(config))
   stride = part.task.stride if part.task.documents == task.SPLIT_DOCUMENTS else None
   return streams.DocumentStream(reader, *made_by, stride)

@@ -33,7 +33,8 @@ _CLS_TYPE = 2  # XLNet's third segment, besides those of two texts
 class PermutationLM:
   """Predicts spans of 1 to `max_span_length` tokens, one in every `context_factor` tokens on average.
 
-  A span of l tokens, every l equally likely, lies at random in a stretch of `context_factor * l` tokens, and the
+  A span of l tokens, every l equally likely (as in transformers' collator; the paper does not say, and the published
+  `_sample_mask` draws l in proportion to 1 / l), lies at random in a stretch of `context_factor * l` tokens, and the
   stretches follow each other.
 
   Attributes:

@@ -30,7 +30,11 @@ CAPPED = ('wmt_t2t_ende', 'wmt15_enfr')  # for T5's final models
 
 
 def t5_rates(
-  *, limit: float = ARTIFICIAL_LIMIT, unsupervised: float | None = None, translation_limit: float | None = None
+  *,
+  limit: float = ARTIFICIAL_LIMIT,
+  unsupervised: float | None = None,
+  translation_limit: float | None = None,
+  temperature: float = 1.0,
 ) -> mixtures.Rates:
   """The rates of T5's `all_mix`: the size of each set, at most `limit`, and a rate for C4 of its own.
 
@@ -40,14 +44,21 @@ def t5_rates(
       has 710,000 (Small), 2,620,000 (Base), 8,660,000 (Large), 33,500,000 (3B) and 133,000,000 (11B), section 3.7.
     translation_limit: the limit of WMT English to German and to French, in records; None: `limit`. 1,000,000 for the
       final models.
+    temperature: T of section 3.5.2: every rate is raised to 1 / T. There it comes with a limit of 2^21.
   """
-  given = {'limit': limit, 'unsupervised': unsupervised, 'translation_limit': translation_limit}
+  given = {
+    'limit': limit,
+    'unsupervised': unsupervised,
+    'translation_limit': translation_limit,
+    'temperature': temperature,
+  }
   if not all(value is None or value > 0 for value in given.values()):
     raise errors.UsageError(f't5_rates: got {given}, expected positive numbers')
   most = dict.fromkeys(CAPPED, limit if translation_limit is None else translation_limit)
   rates = {name: rate / 2 if name in RTE else rate for name, rate in _benchmarks().items()}
   rates |= {name: min(size, most.get(name, limit)) for name, size in LARGE_SETS.items()}
-  return ((UNSUPERVISED, limit if unsupervised is None else unsupervised), *rates.items())
+  rates = {UNSUPERVISED: limit if unsupervised is None else unsupervised, **rates}
+  return tuple((name, rate ** (1 / temperature)) for name, rate in rates.items())
 
 
 def t5_only_evaluated() -> tuple[str, ...]:

@@ -102,3 +102,10 @@ def test_multitask_files_bind_the_rates_of_t5(dataset, file, equal):
   assert rates['c4_en'] == (1 if equal else 710_000)
   assert rates['wmt15_enfr'] == (1 if equal else 2**19)
   assert len(mixtures.blend(entry).tasks) == len(rates) == 1 + 8 + 9 + 5
+
+
+def test_a_temperature_evens_the_rates_of_t5(dataset):
+  config = dataset('t5_tiny.gin', 'data/t5_multitask_temperature.gin', '--gin.TEMPERATURE=4.0')
+  entry = task.get(config.mixture_or_task_name)
+  assert entry.name == 't5_multitask_temperature'
+  assert dict(entry.resolved()[0][1])['c4_en'] == 2 ** (21 / 4)

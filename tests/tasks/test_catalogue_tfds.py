@@ -136,6 +136,8 @@ def test_rates_of_t5():
   assert (final['c4_en'], final['wmt15_enfr'], final['wmt_t2t_ende']) == (2_620_000, 1_000_000, 1_000_000)
   assert final['wmt16_enro'] == 610_320
   assert {rate for _, rate in multitask.t5_equal_rates()} == {1.0}
+  warm = dict(multitask.t5_rates(limit=2**21, temperature=2.0))
+  assert warm['c4_en'] == 2**10.5 and warm['squad'] == 87_599**0.5 and warm['glue_rte'] == (2490 / 2) ** 0.5
   assert {name for name, _ in multitask.t5_equal_rates()} == set(rates)
   assert all(isinstance(task.get(name), task.Task) for name in rates)
   with pytest.raises(errors.UsageError, match=r"t5_rates: got {'limit': 0"):
