@@ -29,7 +29,7 @@ class UsageError(ValueError):
 def together(*steps: Callable[[], Any], more: str = '') -> list[Any]:
   """What each of the steps returns; if some raise UsageError, one error that says what all of them say.
 
-  Of more than two, the first is told in full, a few others briefly, and the rest counted.
+  Of more than three, the first is told in full, a few others briefly, and the rest counted.
 
   Args:
     *steps: are called one after the other.
@@ -42,7 +42,7 @@ def together(*steps: Callable[[], Any], more: str = '') -> list[Any]:
       results.append(step())
     except UsageError as error:
       told.setdefault(str(error), error)
-  if len(told) > 2:
+  if len(told) > 3:
     first, *others = told.values()
     briefly = ', '.join(error.brief for error in others[:_MOST_BRIEF])
     rest = f' and {len(others) - _MOST_BRIEF} more' if len(others) > _MOST_BRIEF else ''
