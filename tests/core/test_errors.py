@@ -18,7 +18,7 @@ def told(*steps, **options):
   return str(caught.value)
 
 
-def test_two_are_told_in_full_and_each_once():
+def test_few_are_told_in_full_and_each_once():
   assert errors.together(lambda: 1, lambda: 2) == [1, 2]
   assert told(lambda: 1, failing('first'), failing('second'), failing('first'), more='elsewhere') == 'first; and second'
 
@@ -28,9 +28,9 @@ def test_many_are_told_briefly_and_counted():
   line = told(*steps, more='the list tells all')
   assert line.startswith('set 0 is not there: xxx') and len(line) < 700
   assert line.endswith('; and 19 others: set 1, set 2, set 3 and 16 more (the list tells all)')
-  assert told(*steps[:3]).endswith('; and 2 others: set 1, set 2')
+  assert told(*steps[:4]).endswith('; and 3 others: set 1, set 2, set 3')
 
 
 def test_what_has_no_brief_form_is_cut():
-  line = told(*(failing(f'{n} {"y" * 500}') for n in range(3)))
-  assert len(line) < 800 and 'others: 1 yyy' in line
+  line = told(*(failing(f'{n} {"y" * 500}') for n in range(4)))
+  assert len(line) < 900 and 'others: 1 yyy' in line
