@@ -49,7 +49,8 @@ class DatasetConfig:
       row is full, see `packing`; 'fill' makes the last example of a row of as much text as fits, see `filling`.
     text_length: tokens of text that an example of an unsupervised task has, at most. None: as many as the objective is
       sure to fit into the feature lengths; more is possible only where `pack` is 'fill' and documents are joined.
-    pack_across_tasks: whether examples of different tasks may share a row.
+    pack_across_tasks: whether examples of different tasks may share a row. If not, what a task has in open rows when a
+      schedule ends it is delivered in the stage that follows, in at most every second row.
     repeat: True never ends. False is one pass over every task of the mixture, one task after the other.
     num_virtual_shards: V, a divisor of the batch size. None: the largest up to 64 that gives a shard 8 rows of a batch,
       or 1 for a finite pass. With more than V processes some shards are read by several of them.

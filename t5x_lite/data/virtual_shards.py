@@ -45,6 +45,14 @@ class PartChoice:
     """The stage of the mixture at a step of the run."""
     return bisect.bisect_right(self._first_steps, step) - 1
 
+  def first_step(self, stage: int) -> int:
+    """The step of the run that a stage begins with."""
+    return self._first_steps[stage]
+
+  def has_share(self, part: int, stage: int) -> bool:
+    """Whether anything of the part is drawn in a stage."""
+    return self._shares[stage][part] > 0
+
   def at_random(self, draw: int, stage: int) -> int:
     """The part of draw number `draw`, by shares of the examples."""
     block, at = divmod(draw, _DRAWS_PER_BLOCK)
@@ -171,7 +179,7 @@ class VirtualShard:
 
   def next_row(self) -> packing.Row | None:
     """The next row; None when the shard is dry."""
-    row = None
+    row = self._left_open()
     while row is None:
       entry = self._next_entry()
       if entry is None:
@@ -215,6 +223,26 @@ class VirtualShard:
       for entry in row.entries:
         self._drawn[entry.address.part] += self._size(entry)
 
+  def _left_open(self) -> packing.Row | None:
+    """Finishes the oldest open row of a part that has no share now, where rows hold one part only; else None.
+
+    No example will come that could finish it. Such rows are every second one that the shard returns, from the second
+    of a stage on: however short a stage is, its own parts have rows in it.
+    """
+    if self._choice is None or self._across:
+      return None
+    stage = self._stage_now(self._choice)
+    rows_of_stage = self.sums.rows - self._choice.first_step(stage) * self._rows_per_batch
+    if rows_of_stage % 2 == 0:
+      return None
+    for index, row in enumerate(self._packer.open):
+      if not self._choice.has_share(row.entries[0].address.part, stage):
+        return self._packer.open.pop(index)
+    return None
+
+  def _stage_now(self, choice: PartChoice) -> int:
+    return choice.stage(self.sums.rows // self._rows_per_batch)
+
   def _next_entry(self) -> packing.Entry | None:
     if self._choice is not None:
       return self._take(self._next_part(self._choice))
@@ -230,7 +258,7 @@ class VirtualShard:
   def _next_part(self, choice: PartChoice) -> int:
     if len(self._parts) == 1:
       return 0
-    stage = choice.stage(self.sums.rows // self._rows_per_batch)
+    stage = self._stage_now(choice)
     if not choice.by_tokens:
       return choice.at_random(sum(part.cursor.example for part in self._parts), stage)
     if stage != self._stage:
