@@ -26,9 +26,7 @@ Observer = Callable[[int, Sequence[int]], None]
 _MAX_READ_AHEAD = 64  # documents
 _ENOUGH_READ_AHEAD = 2**15  # tokens; long documents are not read ahead by the dozen
 _MAX_TABLE = 2**16
-_MAX_EMPTY = (
-  2**14
-)  # documents in a row before a split counts as empty: a shard of a small one reads the same ones again
+_MAX_EMPTY = 2**14  # documents in a row; less is no sign of an empty split where a shard of a small one goes round
 
 
 @dataclasses.dataclass(frozen=True)

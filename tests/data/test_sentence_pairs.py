@@ -128,7 +128,9 @@ def test_few_and_empty_documents_are_enough(pairs, kind, repeat, empty):
   documents = [[[1000, 101, 102]], [[1010, 103]], *[[]] * empty]
   objective = kind(short_seq_prob=0.0)
   for seed in range(4):
-    config = with_documents(pairs, documents, objective=objective, seed=seed, repeat=repeat, num_virtual_shards=None)
+    config = with_documents(
+      pairs, documents, objective=objective, seed=seed, repeat=repeat, num_virtual_shards=8 if repeat else 1
+    )
     iterator = pipeline.build(config)
     found = list(found_in(itertools.islice(iterator, 3)))
     assert found and all(label == 1 and {*first, *second} == {0, 1} for first, second, label in found)
