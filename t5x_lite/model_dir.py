@@ -24,6 +24,7 @@ from t5x_lite.interop import loading
 from t5x_lite.interop.loading import Fresh, Report
 from t5x_lite.interop.names import LAYER, Entry
 from t5x_lite.interop.tensors import Index
+from t5x_lite.runs.description import description
 from t5x_lite.training import adaptation, checkpoints
 
 MODEL, VOCABULARY = 'MODEL', 'VOCABULARY'
@@ -38,10 +39,7 @@ _MACROS = {
 }
 # What `infer` cuts its inputs to and writes at most, where no run says.
 _LENGTHS = {'inputs': 512, 'targets': 114}
-
-
-def description(*, module: Any = None, tokenizer: Any = None) -> None:
-  """What of a config.gin is read here: its gin names stand for what a run is made of. Not to be called."""
+_DESCRIPTION = 'runs.description.description'
 
 
 def config_of(path: pathlib.Path) -> pathlib.Path:
@@ -61,14 +59,14 @@ def from_gin(files: Sequence[str], macro: str) -> Any:
   reader, names = ginfiles.GinFiles(), registry.Registry()
   statements = [statement for file in files for statement in reader.read(file)]
   parameter = {MODEL: 'module', VOCABULARY: 'tokenizer'}[macro]
-  statements.append(Binding('', 'model_dir.description', parameter, Macro(macro), f'%{macro}'))
+  statements.append(Binding('', _DESCRIPTION, parameter, Macro(macro), f'%{macro}'))
   configuration = Configuration(statements, names)
   if macro not in configuration.macros:
     if macro == VOCABULARY:
       return None
     raise errors.UsageError(f'{", ".join(map(str, files))}: no {macro}, which would say what the model is')
   given = [name for name in inspect.signature(description).parameters if name != parameter]
-  call, _ = configuration.resolve(names.resolve('model_dir.description', 'model_dir'), given)
+  call, _ = configuration.resolve(names.resolve(_DESCRIPTION, 'model_dir'), given)
   made = call.arguments[parameter]
   return None if made is None else calls.build(made, names.load)
 

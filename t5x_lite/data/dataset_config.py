@@ -205,7 +205,8 @@ def check_values(config: DatasetConfig) -> None:
   _check_int(f'{what}: seed', config.seed, 0)
   _check_int(f'{what}: prefetch', config.prefetch, 0)
   if config.text_length is not None:
-    _check_int(f'{what}: text_length', config.text_length, 1)
+    least = 2 if hasattr(config.objective, 'pair') else 1  # a token of each text
+    _check_int(f'{what}: text_length', config.text_length, least)
   if config.num_virtual_shards is not None:
     _check_int(f'{what}: num_virtual_shards', config.num_virtual_shards, 1)
     if config.batch_size % config.num_virtual_shards:
@@ -355,11 +356,22 @@ def _check_objective(config: DatasetConfig, members: tuple[Task, ...]) -> None:
   if objective is None:
     raise errors.UsageError(f'task {unsupervised[0]!r} is unsupervised: got no objective, expected {legal}')
   if features.accepts(converter, objective.features):
+    _check_pairs(objective, members)
     return
   name, model = type(objective).__name__, type(converter).__name__
   fitting = features.fitting(objective.features)
   hint = f'; {name} goes with {" or ".join(fitting)}' if fitting else ''
   raise errors.UsageError(f'objective {name} makes examples that {model} cannot read: expected {legal}{hint}')
+
+
+def _check_pairs(objective: Any, members: tuple[Task, ...]) -> None:
+  """Raises UsageError where documents are to be cut in a way that an objective for pairs of sentences ignores."""
+  cut = [member for member in members if not member.supervised and member.documents != task.JOINED]
+  if cut and hasattr(objective, 'pair'):
+    raise errors.UsageError(
+      f'task {cut[0].name!r}: got documents={cut[0].documents!r} with {type(objective).__name__}, but pairs of '
+      f'sentences are made document by document: expected documents={task.JOINED!r}'
+    )
 
 
 def _check_int(what: str, value: Any, least: int) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Generic, NamedTuple, TypeVar
 
@@ -25,6 +26,7 @@ Observer = Callable[[int, Sequence[int]], None]
 _MAX_READ_AHEAD = 64  # documents
 _ENOUGH_READ_AHEAD = 2**15  # tokens; long documents are not read ahead by the dozen
 _MAX_TABLE = 2**16
+_MAX_EMPTY = 2**14  # documents in a row; less is no sign of an empty split where a shard of a small one goes round
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +55,10 @@ class Order:
       return index_at(place) if self.repeat or place < self.num_documents else None
 
     return index_of
+
+  def stored(self, index: int) -> int | None:
+    """The documents as they are stored, in place of what `dealt` returns."""
+    return index if index < self.num_documents else None
 
   def _index_at(self) -> Callable[[int], int]:
     """A function from a place in the order, epoch after epoch, to the index of the document there."""
@@ -106,9 +112,26 @@ def tokenise_text(
   return lambda records: [np.concatenate([ids, end]) if len(ids) else ids for ids in ids_of(records)]
 
 
-def tokenise_sentences(task: tasks.Task, tokenizer: tokenizers.Tokenizer) -> Tokenise[list[np.ndarray]]:
-  """A function from records of an unsupervised task to their sentences, lists of int32 arrays, none of them empty."""
-  return token_ids.of_sentences(task, tokenizer)
+def tokenise_sentences(task: tasks.Task, tokenizer: tokenizers.Tokenizer, length: int) -> Tokenise[list[np.ndarray]]:
+  """A function from records of an unsupervised task to their sentences, lists of int32 arrays, none of them empty.
+
+  Sentences of more than `length` tokens (at least 2) are cut into pieces of which any two that follow each other have
+  just so many, the last one may be shorter: so a text without the ends of sentences fills pairs, and loses nothing.
+  """
+  ids_of = token_ids.of_sentences(task, tokenizer)
+
+  def halves(sentence: np.ndarray) -> list[np.ndarray]:
+    count = -(-2 * len(sentence) // length)
+    starts = [piece * length // 2 for piece in range(count + 1)]
+    return [sentence[start:stop] for start, stop in itertools.pairwise(starts)]
+
+  def tokenise(records: Sequence[tasks.Record]) -> list[list[np.ndarray]]:
+    return [
+      [piece for sentence in document for piece in ([sentence] if len(sentence) <= length else halves(sentence))]
+      for document in ids_of(records)
+    ]
+
+  return tokenise
 
 
 class Pair(NamedTuple):
@@ -242,7 +265,8 @@ class DocumentReader(Generic[D]):
     counting as one, and those that it lacks itself.
     """
     dropped = 0
-    for skipped in range(len(self._records) + 1):
+    most = max(len(self._records) + 1, _MAX_EMPTY)
+    for skipped in range(most):
       document = self.get(number + skipped)
       if document is None:
         return Filled(number + skipped, None, dropped)
@@ -250,9 +274,7 @@ class DocumentReader(Generic[D]):
       if len(document) > 0:
         return Filled(number + skipped, document, dropped + left_out)
       dropped += max(left_out, 1)
-    raise errors.UsageError(
-      f'task {self._name!r}: {len(self._records) + 1} documents in a row hold no text after preprocessing'
-    )
+    raise errors.UsageError(f'task {self._name!r}: {most} documents in a row hold no text after preprocessing')
 
   def _read(self, number: int) -> None:
     if number != self._first + len(self._buffer):

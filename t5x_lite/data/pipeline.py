@@ -301,11 +301,12 @@ def example_stream(
     return generators((example, shard, part_index))
 
   if hasattr(objective, 'pair'):
-    tokenise_sentences = documents.tokenise_sentences(part.task, tokenizer)
+    tokenise_sentences = documents.tokenise_sentences(part.task, tokenizer, data.raw_length)
     return sentence_pairs.SentencePairStream(
       name,
       reader=documents.DocumentReader(name, records, index_of, tokenise_sentences, observe),
-      others=documents.DocumentReader(name, records, index_of, tokenise_sentences),
+      others=documents.DocumentReader(name, records, part.order.stored, tokenise_sentences),
+      num_documents=len(records),
       index_of=index_of,
       objective=objective,
       length=data.raw_length,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -13,7 +14,6 @@ from t5x_lite.data.vocabularies import tokenizers
 
 Sentences = Sequence[np.ndarray]
 
-_TRIES = 10  # at another document than the present one, as in BERT
 _NEAR = 64  # documents: in a shuffled order those that follow are as random as any, and they are read soon
 
 
@@ -34,8 +34,8 @@ class PairObjective(Protocol):
     rng: np.random.Generator,
     tokenizer: tokenizers.Tokenizer,
     length: int,
-  ) -> tuple[dict[str, np.ndarray], int]:
-    """The features of an example of at most `length` tokens, and how many of the sentences it has used up."""
+  ) -> tuple[dict[str, np.ndarray], int, bool]:
+    """An example of at most `length` tokens, how many of the sentences it has used up, and whether it lost tokens."""
 
 
 class SentencePairStream:
@@ -44,7 +44,9 @@ class SentencePairStream:
   Args:
     name: of the task, for errors.
     reader: of documents that are lists of sentences.
-    others: another reader of the same, so that a random document does not displace those that were read ahead.
+    others: another reader, of the whole split by index, so that a random document does not displace those that were
+      read ahead.
+    num_documents: in the split.
     index_of: from the number of a document to its index in the split; None beyond the end.
     objective: makes an example.
     length: of an example at most, in tokens.
@@ -57,6 +59,7 @@ class SentencePairStream:
     name: str,
     reader: documents.DocumentReader[list[np.ndarray]],
     others: documents.DocumentReader[list[np.ndarray]],
+    num_documents: int,
     index_of: Callable[[int], int | None],
     objective: PairObjective,
     length: int,
@@ -66,6 +69,7 @@ class SentencePairStream:
     self._name = name
     self._reader = reader
     self._others = others
+    self._num_documents = num_documents
     self._index_of = index_of
     self._objective = objective
     self._length = length
@@ -84,25 +88,29 @@ class SentencePairStream:
     def other(rng: np.random.Generator) -> Sentences:
       return self._random_other(document, rng)
 
-    made, used = self._objective.pair(
+    made, used, truncated = self._objective.pair(
       sentences[offset:], other, self._generator(example), self._tokenizer, self._length
     )
     assert used > 0, 'an objective that uses no sentence would be given the same ones for ever'
     is_last = offset + used >= len(sentences)
     self.cursor = streams.Cursor(document + is_last, 0 if is_last else offset + used, example + 1)
-    return streams.TaskExample(made, dropped=0 if offset else dropped)
+    return streams.TaskExample(made, truncated, dropped=0 if offset else dropped)
 
   def _random_other(self, document: int, rng: np.random.Generator) -> Sentences:
-    """The sentences of a document near `document` in the shard's order, which is not the same one."""
+    """The sentences of another document: one soon after `document` in the shard's order, or else any of the split.
+
+    Empty documents are walked past from a random place on, so that it is only in vain if all others are empty.
+    """
     own = self._index_of(document)
-    for _ in range(_TRIES):
-      number = document + 1 + int(rng.integers(_NEAR))
-      if self._index_of(number) is None:  # a finite pass nears its end
-        number = int(rng.integers(document + 1))
-      index = self._index_of(number)
-      sentences = self._others.get(number) if index not in (own, None) else None
+    first = document + 1 + int(rng.integers(_NEAR))
+    near = itertools.takewhile(lambda index: index is not None, map(self._index_of, range(first, first + _NEAR)))
+    start = int(rng.integers(self._num_documents))
+    anywhere = itertools.chain(range(start, self._num_documents), range(start))  # where a finite pass nears its end
+    for index in itertools.chain(near, anywhere):
+      sentences = self._others.get(index) if index is not None and index != own else None
       if sentences:
         return sentences
     raise errors.UsageError(
-      f'task {self._name!r}: no other document was found in {_TRIES} tries, expected at least two that hold text'
+      f'task {self._name!r}: all but one of {self._num_documents} documents hold no text: expected another one, for '
+      'pairs of sentences'
     )

@@ -71,7 +71,7 @@ class SentencePairs(abc.ABC):
 
   def pair(
     self, sentences: Sentences, other: OtherDocument, rng: np.random.Generator, tokenizer: Masks, raw_length: int
-  ) -> tuple[dict[str, np.ndarray], int]:
+  ) -> tuple[dict[str, np.ndarray], int, bool]:
     """Makes an example of the next sentences of a document.
 
     Args:
@@ -82,9 +82,9 @@ class SentencePairs(abc.ABC):
       raw_length: the largest number of tokens of both texts.
 
     Returns:
-      The example, and how many sentences are used up. `inputs`, `targets`, `predicted` and `token_types` are int32
-      `[<= raw_length + 3]`, `label` is int32 `[1]`. Of a pair that is too long, the longer text loses tokens at either
-      end, at random.
+      The example, how many sentences are used up, and whether the pair was too long: then the longer text has lost
+      tokens at either end, at random. `inputs`, `targets`, `predicted` and `token_types` are int32
+      `[<= raw_length + 3]`, `label` is int32 `[1]`.
     """
     wanted = raw_length
     if rng.random() < self.short_seq_prob:
@@ -93,6 +93,7 @@ class SentencePairs(abc.ABC):
     first_end = int(rng.integers(1, len(chunk))) if len(chunk) > 1 else 1
     first = np.concatenate(chunk[:first_end])
     first, second, label, used = self._paired(first, chunk[first_end:], wanted - len(first), other, rng)
+    too_long = len(first) + len(second) > raw_length
     first, second = truncate_pair(first, second, raw_length, rng)
     targets = np.empty(len(first) + len(second) + _ADDED, np.int32)
     middle = len(first) + 1
@@ -101,7 +102,7 @@ class SentencePairs(abc.ABC):
     example = self.masking.masked(targets, rng, tokenizer)
     example['token_types'] = (np.arange(len(targets)) > middle).astype(np.int32)
     example['label'] = np.array([label], np.int32)
-    return example, first_end + used
+    return example, first_end + used, too_long
 
   @abc.abstractmethod
   def _paired(

@@ -74,7 +74,7 @@ def test_empty_splits(config, add_text_task):
   with pytest.raises(errors.UsageError, match="split 'train' of task 'nothing' is empty"):
     pipeline.build(dataclasses.replace(config, mixture_or_task_name='nothing'))
   add_text_task('blank', [[], [], []])
-  with pytest.raises(errors.UsageError, match="'blank': 4 documents in a row hold no text"):
+  with pytest.raises(errors.UsageError, match="'blank': 16384 documents in a row hold no text"):
     next(pipeline.build(dataclasses.replace(config, mixture_or_task_name='blank')))
   with pytest.raises(errors.UsageError, match="'blank' has no examples in its split 'train'"):
     next(pipeline.build(dataclasses.replace(config, mixture_or_task_name='blank', repeat=False)))

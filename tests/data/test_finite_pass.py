@@ -183,10 +183,10 @@ def test_pairs_of_sentences_left_out_at_the_end_are_counted():
 
   class Objective:
     def pair(self, given, other, rng, tokenizer, length):
-      return {'inputs': given[0]}, 1
+      return {'inputs': given[0]}, 1, False
 
   stream = sentence_pairs.SentencePairStream(
-    's', reader(), reader(), lambda n: n if n < 5 else None, Objective(), 8, None, np.random.default_rng
+    's', reader(), reader(), 5, lambda n: n if n < 5 else None, Objective(), 8, None, np.random.default_rng
   )
   assert [stream.next().dropped for _ in range(2)] == [0, 1]
   assert [stream.next(), stream.next()] == [streams.TheEnd(2), streams.TheEnd(0)]

@@ -115,7 +115,7 @@ def test_sentences_stay_apart(registry, add_text_task, number_tokenizer, tmp_pat
   tokenisation.tokenise(task, number_tokenizer, str(tmp_path), objective=PairObjective(), workers=1)
   ids = tokenised.tokenised(str(tmp_path))
   found, expected = (
-    documents.tokenise_sentences(one, number_tokenizer)(one.source.random_access('train').__getitems__([2, 0, 1]))
+    documents.tokenise_sentences(one, number_tokenizer, 8)(one.source.random_access('train').__getitems__([2, 0, 1]))
     for one in (ids, task)
   )
   assert [[own.tolist() for own in document] for document in found] == [

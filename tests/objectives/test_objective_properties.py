@@ -237,7 +237,7 @@ def test_pairs_use_up_a_document_in_order(bert, sizes, others, raw_length, short
   foreign = [np.arange(50_000, 50_000 + size, dtype=np.int32) + 100 * i for i, size in enumerate(others)]
   at, used = 0, np.zeros(0, np.int32)
   while at < len(document):
-    made, consumed = objective.pair(document[at:], lambda rng: foreign, rng, bert, raw_length)
+    made, consumed, truncated = objective.pair(document[at:], lambda rng: foreign, rng, bert, raw_length)
     assert set(made) == set(objective.features) and made['label'].shape == (1,)
     assert 1 <= consumed <= len(document) - at
     targets, label = made['targets'], int(made['label'][0])
@@ -250,6 +250,10 @@ def test_pairs_use_up_a_document_in_order(bert, sizes, others, raw_length, short
     assert len(first) and len(second)
     assert all(np.all(np.diff(part) == 1) for part in (first, second) if part[0] < 50_000)
     own = [part for part in (first, second) if part[0] < 50_000]
+    if sum(map(len, own)) < sum(sizes[at : at + consumed]):
+      assert truncated
+    if truncated:
+      assert len(targets) == raw_length + 3
     if kind is NextSentence:
       assert len(own) == 2 - label
     if len(own) == 2:

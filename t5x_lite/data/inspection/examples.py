@@ -118,10 +118,12 @@ class _Recorder:
     value = getattr(self._objective, name)
     return functools.partial(self._record_pair, value) if name == 'pair' else value
 
-  def _record_pair(self, pair: Any, sentences: Sequence[np.ndarray], *rest: Any) -> tuple[dict[str, np.ndarray], int]:
-    example, used = pair(sentences, *rest)
+  def _record_pair(
+    self, pair: Any, sentences: Sequence[np.ndarray], *rest: Any
+  ) -> tuple[dict[str, np.ndarray], int, bool]:
+    example, used, truncated = pair(sentences, *rest)
     self.raw = np.concatenate(list(sentences[:used]))
-    return example, used
+    return example, used, truncated
 
 
 def _example(
