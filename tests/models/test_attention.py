@@ -61,11 +61,13 @@ def check(name, attention):
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), got, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['t5', 'gpt', pytest.param('bert', marks=pytest.mark.slow), 'gpt3'])
 def test_blockwise_changes_nothing(name):
   check(name, 'blockwise')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'name', ['t5', *(pytest.param(name, marks=pytest.mark.slow) for name in ('bert', 'gpt', 'gpt3'))]
 )

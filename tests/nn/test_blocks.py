@@ -75,6 +75,7 @@ def test_scanned_equals_unrolled(flavour):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), unstack(grads), other_grads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('scan', 'remat'), [*itertools.product((True, False), ('minimal', 'full', 'offload'))])
 def test_remat_changes_nothing(scan, remat):
   flavour, x, context = {**FLAVOURS[1], 'dropout_rate': 0.3}, inputs(), Context(mask=Mask(causal=True))
@@ -94,6 +95,7 @@ def test_remat_changes_nothing(scan, remat):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=3e-5), got, expected)
 
 
+@pytest.mark.slow
 def test_remat_multiplies_again_what_it_did_not_keep():
   x, context = inputs(), Context(mask=Mask(causal=True))
 

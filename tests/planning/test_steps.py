@@ -181,6 +181,7 @@ def test_all_meshes_are_tried_once():
   assert MeshShape(1, 2, 1, 1, 32) in set(search.mesh_shapes(64, experts=True))
 
 
+@pytest.mark.slow
 def test_a_search_ranks_what_fits_before_what_is_fast_and_compiles_the_best():
   limit = planner().estimate(MeshShape(1, 8), 'full', 2).memory.total * 2
   made = planner(limit=limit)

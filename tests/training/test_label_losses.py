@@ -82,6 +82,7 @@ CASES = [('classification', 'bert'), ('regression', 'bert'), ('multiple_choice',
 CASES += [('tagging', 'bert'), ('multiple_choice', 'xlnet'), ('classification', 'xlnet')]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('head', 'family'), CASES)
 def test_packed_examples_cost_what_they_cost_alone_and_in_microbatches(head, family):
   converter, made = converter_of(head, family), examples(head)

@@ -22,6 +22,7 @@ def run(trainer, batches):
   return state, metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('shape', [None, MIXED])
 def test_an_offloaded_optimiser_trains_the_same(tiny_lm, packed_batch, spec_of, shape):
   mesh = make_mesh(shape, jax.devices()[:1] if shape is None else None)

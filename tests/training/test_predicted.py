@@ -60,6 +60,7 @@ def case(request):
   return learner_lib.Learner(module, optimizers.sgd(0.1), 0.1, z_loss=1e-2, label_smoothing=0.1), params, batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('normalizer', [None, 'NUM_TOTAL_TARGET_TOKENS', 'AVERAGE_PER_SEQUENCE'])
 def test_losses_gradients_and_metrics_are_those_of_all_positions(case, normalizer):
   learner, params, batch = case
