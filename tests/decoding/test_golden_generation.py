@@ -28,8 +28,15 @@ def is_quick(case):
   return case.rows > 1 and str(case).endswith(QUICK)
 
 
+def marks(number, case):
+  """All of them:  python -m pytest tests/decoding/test_golden_generation.py"""
+  if is_quick(case):
+    return ()
+  return (pytest.mark.slow,) if number % 8 == 0 else (pytest.mark.slow, pytest.mark.cross)
+
+
 @pytest.mark.parametrize(
-  'case', [pytest.param(case, marks=() if is_quick(case) else pytest.mark.slow, id=str(case)) for case in CASES]
+  'case', [pytest.param(case, marks=marks(number, case), id=str(case)) for number, case in enumerate(CASES)]
 )
 def test_ids_are_those_of_transformers(case):
   ids, mask = recorded.inputs(case.model)
