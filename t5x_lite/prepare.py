@@ -5,6 +5,7 @@ Commands:
   check: Tell for every task of a mixture whether its data are there.
   convert: Convert a data set that TFDS has prepared from TFRecord to ArrayRecord files.
   tokenise: Make token ids of a task or a mixture, which training then reads without tokenising.
+  vocabulary: Train a SentencePiece vocabulary on the text of a task or a mixture.
   tfds: Prepare a data set through TFDS with an Apache Beam runner (needs t5x_lite[beam]).
 """
 

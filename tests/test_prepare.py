@@ -15,6 +15,7 @@ import pytest
 from t5x_lite import inspect_data, prepare
 from t5x_lite.cli import environment
 from t5x_lite.data import sources, tokenised
+from t5x_lite.data.vocabularies.sentencepiece_tokenizer import SentencePieceTokenizer
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TOKENISE = ('tokenise', '--gin_file=data/embedded.gin', '--gin.tokenise_task.num_shards=12')
@@ -34,7 +35,7 @@ def run(*words):
 def test_help_of_all_and_of_each(capsys, quiet):
   assert run('--help') == 0
   text = capsys.readouterr().out
-  for name in ('embedded', 'convert', 'tokenise', 'tfds'):
+  for name in ('embedded', 'convert', 'tokenise', 'vocabulary', 'tfds'):
     assert f'  {name}: ' in text
     assert run(name, '--help') == 0
     assert '--gin_file' in capsys.readouterr().out
@@ -55,6 +56,8 @@ def test_help_of_all_and_of_each(capsys, quiet):
     (['convert', '--dataset=tiny'], 'no target: choose one with --target'),
     (['convert', '--dataset=tiny', '--target=x', '--data_dir=.'], "data set 'tiny' is not prepared"),
     (['embedded', '--gin.TRAIN_STEPS=3'], 'TRAIN_STEPS'),
+    (['vocabulary', '--gin_file=data/embedded.gin'], 'no target: choose one with --target'),
+    (['vocabulary', '--gin_file=data/files.gin', '--gin.files.path=none.txt', '--target=x'], 'none.txt'),
   ],
 )
 def test_mistakes_are_one_line(words, expected, tmp_path, monkeypatch, capsys, quiet):
@@ -82,6 +85,28 @@ def test_what_is_there_of_a_mixture(capsys, quiet, tmp_path, monkeypatch):
   assert run('check', '--gin_file=data/embedded_mixture.gin') == 0
   lines = capsys.readouterr().out.splitlines()
   assert lines[-1] == '3 of 3 tasks are there' and lines[0].startswith('embedded_text: there (')
+
+
+def test_a_vocabulary_of_ones_own(tmp_path, monkeypatch, capsys, quiet):
+  monkeypatch.chdir(tmp_path)
+  words = ['red', 'green', 'blue', 'small', 'large', 'round', 'square', 'house', 'tree', 'river']
+  lines = [f'the {a} {b} is {c} é' for a in words for b in words for c in words]
+  pathlib.Path('text.txt').write_text('\n'.join(lines))
+  command = ('vocabulary', '--gin_file=data/files.gin', '--gin.files.path=text.txt', '--target=out/spiece.model')
+  assert run(*command, '--size=5000') == 2  # so many pieces this text does not have
+  error = capsys.readouterr().err
+  assert error.startswith('error: cannot train a vocabulary of 5000 pieces on files: ') and error.count('\n') == 1
+  assert not pathlib.Path('out').exists()
+  assert run(*command, '--size=400', '--symbols=<2de>', '--byte_fallback') == 0
+  assert '(400 pieces and 100 sentinels)' in capsys.readouterr().out
+  vocabulary = SentencePieceTokenizer('out/spiece.model')
+  ids = vocabulary.encode('<2de> the red house 漢')
+  assert vocabulary.decode(ids) == '<2de> the red house 漢' and 2 not in ids  # bytes, not unknown
+  assert len(vocabulary.encode('<2de>')) <= 2
+  before = pathlib.Path('out/spiece.model').read_bytes()
+  assert run(*command, '--size=400') == 2
+  assert 'is there already' in capsys.readouterr().err
+  assert pathlib.Path('out/spiece.model').read_bytes() == before and os.listdir('out') == ['spiece.model']
 
 
 def test_a_mixture_is_tokenised_and_read_by_gin(tmp_path, capsys, quiet):

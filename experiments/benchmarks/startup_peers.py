@@ -31,46 +31,12 @@ def transformers() -> None:
 
 def t5x() -> None:
   import jax
-  import jax.numpy as jnp
-  import numpy as np
-  import seqio
-  from t5x import adafactor, models, train_state, trainer
-  from t5x.examples.t5 import network
+  import t5x_small
 
-  config = network.T5Config(
-    vocab_size=VOCABULARY,
-    emb_dim=512,
-    mlp_dim=2048,
-    num_heads=8,
-    head_dim=64,
-    num_encoder_layers=6,
-    num_decoder_layers=6,
-    mlp_activations=('relu',),
-    logits_via_embedding=True,
-  )
-  vocabulary = seqio.PassThroughVocabulary(VOCABULARY, eos_id=1)
-  rules = adafactor.standard_logical_factor_rules()
-  optimizer = adafactor.Adafactor(decay_rate=0.8, step_offset=0, logical_factor_rules=rules)
-  model = models.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary, optimizer, z_loss=1e-4)
-  rng = np.random.default_rng(0)
-  targets = rng.integers(2, VOCABULARY, (ROWS, TARGETS), dtype=np.int32)
-  batch = {
-    'encoder_input_tokens': rng.integers(2, VOCABULARY, (ROWS, INPUTS), dtype=np.int32),
-    'decoder_input_tokens': np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
-    'decoder_target_tokens': targets,
-    'decoder_loss_weights': np.ones_like(targets),
-  }
-  shapes = {name: value.shape for name, value in batch.items()}
-  types = {name: jnp.dtype(value.dtype) for name, value in batch.items()}
-  variables = jax.jit(lambda key: model.get_initial_variables(key, shapes, types))(jax.random.PRNGKey(0))
-  state = train_state.FlaxOptimTrainState.create(optimizer, variables)
-
-  def step(state, batch, key):
-    return trainer.train_with_lr(state, batch, jnp.float32(1e-3), key, model, None)
-
+  step, state, batch = t5x_small.make_step(ROWS, INPUTS, TARGETS)
   state, metrics = jax.jit(step, donate_argnums=0)(state, batch, jax.random.PRNGKey(1))
   jax.block_until_ready(state)
-  print(f'{DONE}, loss {float(metrics["loss"].total) / targets.size:.3f}', flush=True)
+  print(f'{DONE}, loss {float(metrics["loss"].total) / (ROWS * TARGETS):.3f}', flush=True)
 
 
 if __name__ == '__main__':

@@ -69,48 +69,13 @@ def run_transformers(args) -> None:
 def run_t5x(args) -> None:
   """Times T5X."""
   import jax
-  import jax.numpy as jnp
-  import numpy as np
-  import seqio
-  from t5x import adafactor, models, train_state, trainer
-  from t5x.examples.t5 import network
+  import t5x_small
 
   work = train_works.WORKS[args.work]
-  config = network.T5Config(
-    vocab_size=train_works.T5_VOCABULARY,
-    dtype=jnp.dtype(args.dtype),
-    emb_dim=512,
-    mlp_dim=2048,
-    num_heads=8,
-    head_dim=64,
-    num_encoder_layers=6,
-    num_decoder_layers=6,
-    mlp_activations=('relu',),
-    dropout_rate=train_works.DROPOUT,
-    logits_via_embedding=True,
+  update, state, batch = t5x_small.make_step(
+    work.rows, work.length, work.targets, dtype=args.dtype, dropout_rate=train_works.DROPOUT
   )
-  vocabulary = seqio.PassThroughVocabulary(train_works.T5_VOCABULARY, eos_id=1)
-  rules = adafactor.standard_logical_factor_rules()
-  optimizer = adafactor.Adafactor(decay_rate=0.8, step_offset=0, logical_factor_rules=rules)
-  model = models.EncoderDecoderModel(network.Transformer(config), vocabulary, vocabulary, optimizer, z_loss=1e-4)
-  rng = np.random.default_rng(0)
-  targets = rng.integers(5, 30000, (work.rows, work.targets), dtype=np.int32)
-  batch = {
-    'encoder_input_tokens': rng.integers(5, 30000, (work.rows, work.length), dtype=np.int32),
-    'decoder_input_tokens': np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
-    'decoder_target_tokens': targets,
-    'decoder_loss_weights': np.ones_like(targets),
-  }
-  batch = jax.tree.map(jnp.asarray, batch)
-  shapes = {name: value.shape for name, value in batch.items()}
-  types = {name: value.dtype for name, value in batch.items()}
-  variables = jax.jit(lambda key: model.get_initial_variables(key, shapes, types))(jax.random.PRNGKey(0))
-  state = train_state.FlaxOptimTrainState.create(optimizer, variables)
   number, key = 0, jax.random.PRNGKey(0)
-
-  def update(state, batch, key):
-    return trainer.train_with_lr(state, batch, jnp.float32(1e-3), key, model, None)
-
   start = time.perf_counter()
   compiled = jax.jit(update, donate_argnums=0).lower(state, batch, key).compile()
   compile_seconds = time.perf_counter() - start
@@ -123,7 +88,7 @@ def run_t5x(args) -> None:
     jax.block_until_ready((state, metrics))
 
   found = train_works.time_steps(step, args.steps, args.limit)
-  loss = float(metrics['loss'].total) / targets.size
+  loss = float(metrics['loss'].total) / (work.rows * work.targets)
   versions = f'T5X on jax {jax.__version__}'
   train_works.report(found, compile=round(compile_seconds, 1), loss=round(loss, 3), versions=versions)
 

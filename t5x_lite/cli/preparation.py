@@ -31,6 +31,14 @@ def _define_tokenise(values: flags.FlagValues) -> None:
   _define_workers(values)
 
 
+def _define_vocabulary(values: flags.FlagValues) -> None:
+  flags.DEFINE_string('target', None, 'The file to write: spiece.model by custom.', flag_values=values)
+  flags.DEFINE_integer('size', 32_000, 'Number of pieces.', lower_bound=300, flag_values=values)
+  flags.DEFINE_list('symbols', [], 'Texts that are one piece each, such as <2de>,<2fr>.', flag_values=values)
+  flags.DEFINE_bool('byte_fallback', False, 'Characters without a piece become bytes, as in mT5.', flag_values=values)
+  flags.DEFINE_integer('max_lines', 2_000_000, 'Lines used, at most.', lower_bound=1, flag_values=values)
+
+
 def _define_tfds(values: flags.FlagValues) -> None:
   flags.DEFINE_string('dataset', None, "TFDS's name of it, such as wikipedia/20230601.de:1.0.0.", flag_values=values)
   flags.DEFINE_string('data_dir', None, 'The TFDS data dir to write to.', flag_values=values)
@@ -86,6 +94,13 @@ COMMANDS = {
     _define_tokenise,
     ('directory', 'splits', 'workers'),
     ('directory',),
+  ),
+  'vocabulary': Command(
+    'runs.prepare.train_vocabulary',
+    'Trains a SentencePiece vocabulary on the training examples of a task or a mixture.',
+    _define_vocabulary,
+    ('target', 'size', 'symbols', 'byte_fallback', 'max_lines'),
+    ('target',),
   ),
   'tfds': Command(
     'runs.prepare.prepare_with_tfds',

@@ -10,9 +10,10 @@ from t5x_lite.core import errors
 from t5x_lite.data import embedded, sources, streams, task, tokenised
 from t5x_lite.data.mixtures import Mixture
 from t5x_lite.data.preparation import beam as beam_preparation
-from t5x_lite.data.preparation import conversion, tokenisation
+from t5x_lite.data.preparation import conversion, tokenisation, vocabulary
 from t5x_lite.data.vocabularies import tokenizers
 from t5x_lite.data.vocabularies.embedded_vocabulary import DEFAULT_SIZE, embedded_vocabulary
+from t5x_lite.data.vocabularies.sentencepiece_tokenizer import SentencePieceTokenizer
 
 
 def prepare_embedded(*, vocabulary_size: int = DEFAULT_SIZE) -> int:
@@ -26,9 +27,9 @@ def prepare_embedded(*, vocabulary_size: int = DEFAULT_SIZE) -> int:
     counts = ', '.join(f'{source.num_examples(split)} {split}' for split in source.splits)
     print(f'{embedded.NAME}/{config}: {source.folder()} ({counts})')
   print(f'fingerprint of the corpus: {embedded.fingerprint()}')
-  vocabulary = embedded_vocabulary(vocabulary_size)
-  print(f'vocabulary: {os.fspath(vocabulary.path)} ({vocabulary.vocab_size} ids)')
-  print(f'fingerprint of the vocabulary: {vocabulary.fingerprint}')
+  built = embedded_vocabulary(vocabulary_size)
+  print(f'vocabulary: {os.fspath(built.path)} ({built.vocab_size} ids)')
+  print(f'fingerprint of the vocabulary: {built.fingerprint}')
   return 0
 
 
@@ -106,6 +107,31 @@ def tokenise_task(
     for name, split in info['splits'].items():
       print(f'{info["task"]}, {name}: {split["records"]:,} records, {split["tokens"]:,} tokens')
   print(f'complete: read it with MIXTURE_OR_TASK_NAME = @tokenised() and tokenised.directory = {directory!r}')
+  return 0
+
+
+def train_vocabulary(
+  *,
+  mixture_or_task_name: str | task.Task | Mixture,
+  target: str,
+  size: int = 32_000,
+  symbols: Sequence[str] = (),
+  byte_fallback: bool = False,
+  max_lines: int = 2_000_000,
+) -> int:
+  """Trains a SentencePiece vocabulary on the training examples of a task; see `preparation.vocabulary`."""
+  path = vocabulary.train_vocabulary(
+    mixture_or_task_name,
+    target,
+    size=size,
+    symbols=symbols,
+    byte_fallback=byte_fallback,
+    max_lines=max_lines,
+  )
+  trained = SentencePieceTokenizer(path)
+  print(f'{path}: complete ({size:,} pieces and {trained.vocab_size - size} sentinels)')
+  print(f'fingerprint of the vocabulary: {trained.fingerprint}')
+  print(f'use it with --gin_file=data/t5_vocabulary.gin --gin.VOCABULARY_PATH={path}')
   return 0
 
 

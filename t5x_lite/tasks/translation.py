@@ -4,6 +4,7 @@
     wmt14_deen, ...                                                             the other direction of each
     multi30k_ende, multi30k_defr, ...                                           Elliott et al. 2016; from its files
     multi30k                                                                    all six directions, with tags
+    parallel_text                                                               your own files, with tags
 
 Wording: T5's, `translate English to German: ` (Raffel et al. 2020, appendix D.14 to D.16). With tags: `<2de> ` before
 the text, Johnson et al. 2017, section 3, as MADLAD-400 (Kudugunta et al. 2023) has it for T5.
@@ -18,7 +19,7 @@ from collections.abc import Iterator, Sequence
 
 from t5x_lite.core import errors
 from t5x_lite.data import sources, task
-from t5x_lite.tasks import files_only, original_files
+from t5x_lite.tasks import files_only, original_files, originals
 
 METRICS = ('bleu', 'chrf')
 SPLITS = {name: name for name in ('train', 'validation', 'test')}
@@ -58,7 +59,7 @@ _WMT = (
   ('wmt16', 'wmt16_translate/ro-en:1.0.0', 'ro'),
   ('wmt19', 'wmt19_translate/de-en:1.0.0', 'de'),
 )
-_MULTI30K_FILES = {
+_STEMS = {
   'train': ('train',),
   'validation': ('val', 'valid'),
   'test': ('test_2016_flickr', 'test2016', 'test'),
@@ -112,27 +113,53 @@ def translation(
     name: of the task.
     data_dir: see `TfdsSource`.
   """
-  if not pairs or any(isinstance(pair, str) or len(pair) != 2 for pair in pairs):
-    raise errors.UsageError(f"translation.pairs: got {pairs!r}, expected pairs such as (('en', 'de'), ('de', 'en'))")
-  preprocess = functools.partial(translate_with_tags, pairs=tuple((source, target) for source, target in pairs))
+  preprocess = functools.partial(translate_with_tags, pairs=_checked(pairs, 'translation.pairs'))
   source = sources.TfdsSource(dataset, data_dir)
   return task.Task(name, source, preprocess, supervised=True, splits=SPLITS, metrics=METRICS)
 
 
-def multi30k_files(folder: pathlib.Path, split: str) -> Iterator[task.Record]:
+def parallel_text(directory: str, *, pairs: Sequence[Sequence[str]], name: str = 'parallel_text') -> task.Task:
+  """A task over the user's own parallel files, `train.en`, `train.de`, `val.en` and so on, with tags.
+
+      MIXTURE_OR_TASK_NAME = @parallel_text()
+      parallel_text.directory = '/data/texts'
+      parallel_text.pairs = (('en', 'de'), ('de', 'en'))
+
+  Args:
+    directory: has a file for each language and split, plain or gzipped; line for line one sentence says the same.
+    pairs: `((source, target), ...)`; the languages are the endings of the files' names.
+    name: of the task.
+  """
+  pairs = _checked(pairs, 'parallel_text.pairs')
+  codes = tuple(dict.fromkeys(itertools.chain.from_iterable(pairs)))
+  reader = functools.partial(parallel_files, codes=codes)
+  preprocess = functools.partial(translate_with_tags, pairs=pairs)
+  source = originals.OriginalSource(reader, directory, tuple(SPLITS))
+  return task.Task(name, source, preprocess, supervised=True, splits=SPLITS, metrics=METRICS)
+
+
+def _checked(pairs: Sequence[Sequence[str]], whose: str) -> tuple[tuple[str, str], ...]:
+  if not pairs or any(isinstance(pair, str) or len(pair) != 2 for pair in pairs):
+    raise errors.UsageError(f"{whose}: got {pairs!r}, expected pairs such as (('en', 'de'), ('de', 'en'))")
+  return tuple((source, target) for source, target in pairs)
+
+
+def parallel_files(
+  folder: pathlib.Path, split: str, codes: Sequence[str] = MULTI30K_LANGUAGES
+) -> Iterator[task.Record]:
   """The lines of the parallel files of a split, `train.de` and so on, as `{language: text}`.
 
   Raises:
-    UsageError: the files differ in their number of lines.
+    UsageError: a file is missing, or the files differ in their number of lines.
   """
-  stems = _MULTI30K_FILES[split]
-  paths = [original_files.locate(folder, [f'{stem}.{code}' for stem in stems]) for code in MULTI30K_LANGUAGES]
+  stems = _STEMS[split]
+  paths = [original_files.locate(folder, [f'{stem}.{code}' for stem in stems]) for code in codes]
   columns = [[line for _, line in original_files.lines(path)] for path in paths]
   if len({len(column) for column in columns}) > 1:
     lengths = ', '.join(f'{path.name} {len(column)}' for path, column in zip(paths, columns, strict=True))
     raise errors.UsageError(f'{folder}: got {lengths} lines, expected as many in each')
   for texts in zip(*columns, strict=True):
-    yield dict(zip(MULTI30K_LANGUAGES, texts, strict=True))
+    yield dict(zip(codes, texts, strict=True))
 
 
 for _prefix, _dataset, _other in _WMT:
@@ -155,7 +182,7 @@ _MULTI30K = {
 for _name, _preprocess in _MULTI30K.items():
   files_only.register(
     _name,
-    multi30k_files,
+    parallel_files,
     'train.en, train.de, train.fr, val.en and so on of Multi30k',
     splits=SPLITS,
     preprocess=_preprocess,

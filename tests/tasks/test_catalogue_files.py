@@ -279,6 +279,23 @@ def test_parallel_files_are_translated_in_every_direction(read):
     read('multi30k', 'train', {'train.en': 'a\nb\n', 'train.de': 'c\n', 'train.fr': 'd\n'})
 
 
+def test_your_own_parallel_files_have_the_pairs_that_are_asked_for(tmp_path):
+  for name, text in {'train.en': 'A dog\n', 'train.cs': 'Pes\n', 'train.xx': 'a\nb\n'}.items():
+    (tmp_path / name).write_text(text)
+  entry = translation.parallel_text(str(tmp_path), pairs=(('en', 'cs'), ('cs', 'en')), name='mine')
+  (record,) = entry.source.random_access('train')
+  assert entry.name == 'mine' and entry.examples(record) == (
+    {'inputs': '<2cs> A dog', 'targets': 'Pes'},
+    {'inputs': '<2en> Pes', 'targets': 'A dog'},
+  )
+  with pytest.raises(errors.UsageError, match=r'has no val\.en or valid\.en'):
+    entry.num_examples('validation')
+  with pytest.raises(errors.UsageError, match=r'train\.en 1, train\.xx 2 lines'):
+    translation.parallel_text(str(tmp_path), pairs=(('en', 'xx'),)).num_examples('train')
+  with pytest.raises(errors.UsageError, match=r"parallel_text\.pairs: got \('en', 'de'\), expected pairs"):
+    translation.parallel_text(str(tmp_path), pairs=('en', 'de'))
+
+
 @pytest.mark.parametrize('name', ['wnut17', 'semeval2010_task8', 'sgd', 'fb15k237', 'multi30k', 'snips', 'casie'])
 def test_without_their_files_tasks_say_what_to_do(name):
   entry = task.get(name)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import io
 import logging
 import os
 import pathlib
-import string
 from collections.abc import Iterator
 
 from t5x_lite.core import errors, paths
 from t5x_lite.data import build_lock, embedded, sources
-from t5x_lite.data.vocabularies import token_layouts
+from t5x_lite.data.vocabularies import token_layouts, training
 from t5x_lite.data.vocabularies.sentencepiece_tokenizer import MODEL_FILE, SentencePieceTokenizer
 
 DEFAULT_SIZE = 8000
@@ -65,31 +63,9 @@ class ModelPath(os.PathLike[str]):
 
 
 def _train(size: int, folder: pathlib.Path) -> None:
-  """Trains `folder/spiece.model` as T5's was: unigram pieces, NFKC, no beginning of sequence (Kudo 2018)."""
-  import sentencepiece
-
+  """Trains `folder/spiece.model`."""
   _log.info('training a vocabulary of %d pieces on the embedded corpus', size)
-  model = io.BytesIO()
-  try:
-    sentencepiece.SentencePieceTrainer.train(
-      sentence_iterator=_training_lines(),
-      model_writer=model,
-      model_type='unigram',
-      vocab_size=size,
-      character_coverage=0.9999,
-      required_chars=string.ascii_letters + string.digits + string.punctuation,
-      pad_id=0,
-      eos_id=1,
-      unk_id=2,
-      bos_id=-1,
-      shuffle_input_sentence=False,
-      num_threads=1,  # the sums of several threads, and so the pieces, depend on their number
-      minloglevel=2,
-    )
-  except RuntimeError as error:
-    reason = str(error).rpartition('] ')[2]  # behind the source line and the condition that failed
-    raise errors.UsageError(f'cannot train a vocabulary of {size} pieces on the embedded corpus: {reason}') from error
-  (folder / MODEL_FILE).write_bytes(model.getvalue())
+  (folder / MODEL_FILE).write_bytes(training.train_sentencepiece(_training_lines(), size, 'the embedded corpus'))
 
 
 def _training_lines() -> Iterator[str]:
