@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -42,6 +43,7 @@ class HeldOut:
     eval_steps: batches of a task's evaluation; None: all of them.
     num_samples: predictions per task.
     score: whether the tasks' own metrics are computed, of predictions for the whole split.
+    progress: called for every batch, and before and after what a model is made to predict.
   """
 
   def __init__(
@@ -52,11 +54,13 @@ class HeldOut:
     eval_steps: int | None,
     num_samples: int,
     score: bool = False,
+    progress: Callable[[], None] = lambda: None,
   ):
     self.split = config.split
     self._trainer = trainer
     self._eval_steps = eval_steps
     self._num_samples = num_samples
+    self._progress = progress
     self._tasks = dataset_config.of_each_task(config)
     self._scorers = {
       name: Scorer(trainer, own)
@@ -81,22 +85,31 @@ class HeldOut:
     if name not in self._scorers:
       return {}
     scorer = self._scorers[name]
-    return scorer.score(scorer.predict(params))
+    self._progress()
+    scores = scorer.score(scorer.predict(params))
+    self._progress()
+    return scores
 
   def _evaluate(self, name: str, params: Any) -> dict[str, float]:
     config, trainer = self._tasks[name], self._trainer
     labelled = isinstance(config.features, EncoderTaskFeatures)
     if not labelled and name not in self._entropy:
       batches = pipeline.build(config)
-      self._entropy[name] = evaluate_lib.unigram_entropy(batches, max_steps=self._eval_steps)
+      self._entropy[name] = evaluate_lib.unigram_entropy(self._counted(batches), max_steps=self._eval_steps)
       batches.close()
     batches = pipeline.build(config, rows=trainer.process_rows(config.batch_size))
     shard = functools.partial(trainer.shard_batch, global_batch=config.batch_size)
     try:
-      metrics = evaluate_lib.evaluate(trainer.eval_step, params, batches, shard, max_steps=self._eval_steps)
+      rows = self._counted(batches)
+      metrics = evaluate_lib.evaluate(trainer.eval_step, params, rows, shard, max_steps=self._eval_steps)
     finally:
       batches.close()
     return metrics if labelled else metrics | {'unigram_entropy': self._entropy[name]}
+
+  def _counted(self, batches: Iterable[Any]) -> Iterator[Any]:
+    for batch in batches:
+      self._progress()
+      yield batch
 
   def predict(self, params: Any) -> dict[str, list[Sample]]:
     """What the model makes of the first held-out examples of each task; see `predictions`."""

@@ -149,18 +149,32 @@ def _tpu(environment: Mapping[str, str], on_tpu_vm: Callable[[], bool]) -> Clust
   platforms = environment.get('JAX_PLATFORMS', '')
   if platforms and 'tpu' not in platforms.split(','):
     return None
-  hosts = environment.get('TPU_PROCESS_ADDRESSES') or environment.get('TPU_WORKER_HOSTNAMES') or ''
-  slices = environment.get('MEGASCALE_NUM_SLICES', '1')
-  if ',' in hosts or slices not in ('', '1'):
-    return Cluster('TPU', cluster_detection_method=None)
-  if hosts:  # One host, which knows that it is the only one.
+  if _is_only_host(environment):
     return None
+  if _tpu_hosts(environment) or _has_slices(environment):
+    return Cluster('TPU', cluster_detection_method=None)
   return Cluster('TPU', cluster_detection_method=None) if on_tpu_vm() else None
+
+
+def _tpu_hosts(environment: Mapping[str, str]) -> str:
+  return environment.get('TPU_PROCESS_ADDRESSES') or environment.get('TPU_WORKER_HOSTNAMES') or ''
+
+
+def _has_slices(environment: Mapping[str, str]) -> bool:
+  return environment.get('MEGASCALE_NUM_SLICES', '1') not in ('', '1')
+
+
+def _is_only_host(environment: Mapping[str, str]) -> bool:
+  """Whether a host of a TPU slice knows that it is the only one, as GKE says it."""
+  hosts = _tpu_hosts(environment)
+  return bool(hosts) and ',' not in hosts and not _has_slices(environment)
 
 
 def _kubernetes(environment: Mapping[str, str]) -> Cluster | None:
   """Of a pod of an Indexed Job. Without JAX's variables it must ask the API, with a package of its own."""
   if 'KUBERNETES_SERVICE_HOST' not in environment or 'JOB_COMPLETION_INDEX' not in environment:
+    return None
+  if _is_only_host(environment):
     return None
   if all(environment.get(variable) for variable in _VARIABLES[:2]):
     return Cluster('Kubernetes', process_id=_number(environment, 'JOB_COMPLETION_INDEX'))

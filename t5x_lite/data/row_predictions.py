@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from t5x_lite.data import packing, task
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.encoder.features import EncoderTaskFeatures
+from t5x_lite.data.features import FeatureConverter
 
 
 def most_predictions(config: DatasetConfig) -> int | None:
@@ -15,16 +19,23 @@ def most_predictions(config: DatasetConfig) -> int | None:
   Known where every task is unsupervised and the objective has a method `most_predicted(length)`: the most predictions
   of an example of exactly `length` tokens. Examples that share a row are counted at their worst.
   """
-  most_predicted = getattr(config.objective, 'most_predicted', None)
-  if most_predicted is None or isinstance(config.features, EncoderTaskFeatures):
-    return None
   if any(member.supervised for member in task.tasks(config.mixture_or_task_name)):
     return None
   if config.pack == packing.SPLIT:
     return None  # A piece of an example may have all of its predictions.
-  (length,) = config.features.side_lengths(config.task_feature_lengths).values()
-  single = np.array([most_predicted(size) for size in range(length + 1)])
-  return int(_shared(single)[-1] if config.pack else single.max())
+  return most_predicted(config.objective, config.features, config.task_feature_lengths, packed=bool(config.pack))
+
+
+def most_predicted(
+  objective: Any, features: FeatureConverter, task_feature_lengths: Mapping[str, int], *, packed: bool = True
+) -> int | None:
+  """The same of rows of unsupervised examples, from the objective alone."""
+  of_example = getattr(objective, 'most_predicted', None)
+  if of_example is None or isinstance(features, EncoderTaskFeatures):
+    return None
+  (length,) = features.side_lengths(task_feature_lengths).values()
+  single = np.array([of_example(size) for size in range(length + 1)])
+  return int(_shared(single)[-1] if packed else single.max())
 
 
 def _shared(single: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from t5x_lite.partitioning import offload
 from t5x_lite.planning import hlo
 
 BACKWARD = 'transpose('  # in the names that JAX gives to what a backward pass computes
@@ -54,8 +55,12 @@ class Memory:
 
 
 def shard_bytes(tree: Any) -> int:
-  """Bytes of a tree of `jax.ShapeDtypeStruct`s with shardings that lie on one device."""
-  return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+  """Bytes of `jax.ShapeDtypeStruct`s with shardings that lie on one device, without what waits on the host."""
+  return sum(
+    math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    for leaf in jax.tree.leaves(tree)
+    if leaf.sharding.memory_kind != offload.HOST
+  )
 
 
 def compiled_memory(

@@ -91,12 +91,21 @@ class Planner:
     spec: shapes of the global batch.
     topology: the devices.
     step: one of `STEPS`.
+    offload_optimizer: whether the optimiser's state waits in the host's memory.
 
   Raises:
     UsageError: no such step, or the model does not write, and is to decode.
   """
 
-  def __init__(self, learner: Learner, spec: Spec, topology: Topology, step: str = 'train'):
+  def __init__(
+    self,
+    learner: Learner,
+    spec: Spec,
+    topology: Topology,
+    step: str = 'train',
+    *,
+    offload_optimizer: bool = False,
+  ):
     if step not in STEPS:
       raise errors.unknown('step', step, STEPS)
     if step == 'decode' and not hasattr(learner.module, 'decode_with_cache'):
@@ -104,6 +113,7 @@ class Planner:
         f'model {type(learner.module).__name__} writes no tokens one by one: expected --step=train or --step=eval'
       )
     self.learner, self.spec, self.topology, self.step = learner, dict(spec), topology, step
+    self.offload_optimizer = offload_optimizer
     self.training_flops = learner.module.flops_per_step(spec)
     self._estimator: analytic.Estimator | None = None
     self._meshes: dict[MeshShape, jax.sharding.Mesh] = {}
@@ -134,6 +144,8 @@ class Planner:
     mesh, estimator = self._mesh(shape), self.estimator
     sharding.check_batch(estimator.rows, mesh, estimator.rules, num_microbatches=num_microbatches)
     memory = estimator.memory(mesh, policy, num_microbatches, self.topology.chip.memory_bytes)
+    if self.offload_optimizer:
+      memory = dataclasses.replace(memory, optimizer=0)
     return Plan(
       step='train',
       topology=self.topology,
@@ -164,7 +176,8 @@ class Planner:
     policy = policy or analytic.remat_policy(self.learner)
     count = num_microbatches or self.learner.num_microbatches
     mesh = self._mesh(shape)
-    trainer = Trainer(analytic.with_choices(self.learner, policy, count), mesh, self.spec)
+    learner = analytic.with_choices(self.learner, policy, count)
+    trainer = Trainer(learner, mesh, self.spec, offload_optimizer=self.offload_optimizer)
     state, limit = trainer.abstract_state, self.topology.chip.memory_bytes
     parameters, whole = shard_bytes(state.params), shard_bytes(state)
     optimizer = whole - parameters if self.step == 'train' else 0

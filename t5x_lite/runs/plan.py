@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 from t5x_lite import families
 from t5x_lite.core import errors
 from t5x_lite.data import features as features_lib
+from t5x_lite.data import row_predictions
 from t5x_lite.data.features import FeatureConverter
 from t5x_lite.partitioning.mesh import MeshShape
 from t5x_lite.planning import chips, report
@@ -24,7 +27,9 @@ def plan(
   task_feature_lengths: Mapping[str, int],
   batch_size: int,
   train_steps: int,
+  objective: Any = None,
   mesh: MeshShape = MeshShape(),  # noqa: B008, a frozen value
+  offload_optimizer: bool = False,
   topology: str | None = None,
   step: str = 'train',
   search: bool = False,
@@ -39,7 +44,10 @@ def plan(
     task_feature_lengths: tokens, by feature.
     batch_size: rows of the global batch.
     train_steps: of the run, for its days and chip-hours.
+    objective: of the run; one that says how many positions it predicts at most spares the other logits. Rows are taken
+      as packed, as they are by default.
     mesh: how devices are arranged.
+    offload_optimizer: whether the optimiser's state waits in the host's memory.
     topology: such as `v5e:4x4`; None: the devices that are here.
     step: 'train', 'eval' or 'decode'.
     search: rank meshes, remat policies and numbers of microbatches instead, for training.
@@ -57,7 +65,10 @@ def plan(
   families.check(learner.module, features)
   spec = features_lib.batch_spec(features, task_feature_lengths, batch_size)
   families.check_length(learner.module, spec)
-  planner = Planner(learner, spec, chips.topology(topology), step)
+  if learner.max_predictions is None:
+    most = row_predictions.most_predicted(objective, features, task_feature_lengths)
+    learner = dataclasses.replace(learner, max_predictions=most)
+  planner = Planner(learner, spec, chips.topology(topology), step, offload_optimizer=offload_optimizer)
   steps = train_steps if step == 'train' else None
   if not search:
     made = planner.compile(mesh)

@@ -124,7 +124,7 @@ def train(
     return 0
   console.note(f'MODEL_DIR {model_dir}')
   with contextlib.ExitStack() as stack:
-    watch = stack.enter_context(_watch(heartbeat_timeout))
+    watch = stack.enter_context(_watch(heartbeat_timeout, loop.pause_seconds))
     stack.enter_context(run_folder.hold(model_dir))
     checkpointer = stack.enter_context(_checkpoints(model_dir, checkpoint, config, trainer, random_seed, console))
     iterator = stack.enter_context(contextlib.closing(pipeline.build(dataset, rows=trainer.process_rows())))
@@ -143,7 +143,9 @@ def train(
       watch=watch,
     )
     if eval_dataset is not None:
-      held_out = evaluation.HeldOut(trainer, eval_dataset, eval_steps=eval_steps, num_samples=num_samples, score=score)
+      held_out = evaluation.HeldOut(
+        trainer, eval_dataset, eval_steps=eval_steps, num_samples=num_samples, score=score, progress=watch.progress
+      )
       job = _evaluated(job, held_out)
     console.note(run_folder.fingerprints(read))
     first = hashes.FirstBatches(iterator, _FIRST_BATCHES, lambda: _describe_first_batches(model_dir, first))
@@ -154,10 +156,14 @@ def train(
 
 
 @contextlib.contextmanager
-def _watch(heartbeat_timeout: int) -> Iterator[Watch]:
-  """Watches over the processes: the others are told where this one fails, and it is told which of them is lost."""
+def _watch(heartbeat_timeout: int, pause_seconds: int) -> Iterator[Watch]:
+  """Watches over the processes: the others are told where this one fails, and it is told which of them is lost.
+
+  Before the first step is done nothing may take longer than `pause_seconds` either.
+  """
   watch = Watch(heartbeat_timeout, coordination.store())
   watch.start()
+  watch.arm(pause_seconds, pause_seconds)
   try:
     yield watch
   except BaseException as error:

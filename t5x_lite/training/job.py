@@ -77,6 +77,8 @@ class LoopConfig:
       tasks that have it: 'loss', of which less is better, or any other, such as 'score', of which more is.
     stall_seconds: the run hangs, and is ended with exit code 4, if a step makes no progress for so long, or for ten
       times as long as the first one took. 0: never.
+    pause_seconds: the same of what is no step: start-up until the first step is done, a batch of an evaluation, the
+      predictions for a task, a save. 0: never.
   """
 
   total_steps: int
@@ -88,14 +90,16 @@ class LoopConfig:
   early_stopping: EarlyStopping = dataclasses.field(default_factory=EarlyStopping)
   best_by: str = 'loss'
   stall_seconds: int = 1800
+  pause_seconds: int = 7200
 
   def __post_init__(self):
     for field in ('total_steps', 'log_period', 'eval_period', 'checkpoint_period'):
       value, least = getattr(self, field), 1 if field == 'total_steps' else 0
       if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise errors.UsageError(f'{field}={value!r}: expected a whole number of steps >= {least}')
-    if self.stall_seconds < 0:
-      raise errors.UsageError(f'stall_seconds={self.stall_seconds}: expected a number of seconds >= 0')
+    for field in ('stall_seconds', 'pause_seconds'):
+      if getattr(self, field) < 0:
+        raise errors.UsageError(f'{field}={getattr(self, field)}: expected a number of seconds >= 0')
 
 
 @dataclasses.dataclass(frozen=True)

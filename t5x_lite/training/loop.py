@@ -118,6 +118,7 @@ class _Loop:
         if status is not None:
           break
       assert status is not None
+      self._stop_profile()  # of a run that ends before its last step
       self._checkpointer.wait()
       self._console.stop()
     outcome = Outcome(status, step, self._state, self._eval_metrics)
@@ -185,7 +186,7 @@ class _Loop:
       self._console.note(f'first step done, {seconds:.1f} s after start-up')
       self._window.start_clock(flops.peak_flops(self._trainer.mesh.devices.flat[0]))
       self._started = time.perf_counter()
-      self._timing.first_step(seconds, self._config.stall_seconds)
+      self._timing.first_step(seconds, self._config.stall_seconds, self._config.pause_seconds)
     while len(self._pending) > _IN_FLIGHT:
       self._take_in(*self._pending.popleft())
     self._profile_to(step)
@@ -193,9 +194,12 @@ class _Loop:
   def _profile_to(self, step: int) -> None:
     if self._timing.ends_profile(step):
       self._catch_up()
-      told = self._timing.stop_profile()
-      if told is not None:
-        self._console.note(told)
+      self._stop_profile()
+
+  def _stop_profile(self) -> None:
+    told = self._timing.stop_profile()
+    if told is not None:
+      self._console.note(told)
 
   def _catch_up(self) -> None:
     while self._pending:

@@ -45,9 +45,9 @@ class Timing:
     first, self._profile = self._profile.first, None
     return f'nothing is profiled: step {first} is done already'
 
-  def first_step(self, seconds: float, stall_seconds: float) -> None:
+  def first_step(self, seconds: float, stall_seconds: float, pause_seconds: float) -> None:
     """The first step took so long; from now on the run hangs where it makes no progress for `stall_seconds`."""
-    self._watch.arm(max(stall_seconds, _STALLED_STEPS * seconds) if stall_seconds else 0.0)
+    self._watch.arm(max(stall_seconds, _STALLED_STEPS * seconds) if stall_seconds else 0.0, pause_seconds)
 
   @contextmanager
   def waiting(self, step: int, part: str) -> Iterator[None]:
@@ -65,7 +65,7 @@ class Timing:
 
   @contextmanager
   def not_training(self) -> Iterator[None]:
-    """What happens inside takes as long as it takes, and is no part of the steps' time."""
+    """What happens inside is no part of the steps' time, and may take longer than a step."""
     with self._window.paused(), self._watch.paused():
       yield
 

@@ -7,7 +7,8 @@ process 0 silent, the others notice on their own. (When it dies, its store goes 
 at once: with SIGABRT and its own report, which says that the leader was lost.)
 
 A process that is alive but takes no step (its data do not come, a collective waits) is found by the time since its last
-progress; then the stacks of all its threads are printed too.
+progress, which is longer for what is no step: start-up, evaluation, saving. Then the stacks of all its threads are
+printed too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import faulthandler
 import itertools
 import json
+import math
 import os
 import socket
 import threading
@@ -61,8 +63,8 @@ class Watch:
     self._where = f'host {socket.gethostname()}, pid {os.getpid()}'
     self._at: tuple[int | None, str] = (None, ELSE)
     self._progress = self._answered = time.monotonic()
-    self._stall: float | None = None
-    self._paused = False
+    self._stall = self._pause = math.inf
+    self._paused = True  # until the first step
     self._closed = threading.Event()
     self._telling = threading.Lock()
     self._threads: list[threading.Thread] = []
@@ -71,19 +73,28 @@ class Watch:
 
   def at(self, step: int, doing: str) -> None:
     """The loop is at this point of this step. Costs next to nothing."""
-    self._at, self._progress = (step, doing), time.monotonic()
+    self._at, self._paused, self._progress = (step, doing), False, time.monotonic()
 
-  def arm(self, seconds: float) -> None:
-    """From now on the run hangs if the loop stays at one point for so many seconds; 0: for ever is all right."""
+  def arm(self, seconds: float, pause_seconds: float = 0.0) -> None:
+    """From now on the run hangs if it stays at one point for too long.
+
+    Args:
+      seconds: at a point of a step; 0: for ever is all right.
+      pause_seconds: before the first step and inside `paused`, without `progress`; 0: for ever is all right.
+    """
     self._progress = time.monotonic()
-    self._stall = seconds or None
-    if seconds:
+    self._stall, self._pause = seconds or math.inf, pause_seconds or math.inf
+    if min(self._stall, self._pause) < math.inf:
       self._start_thread(self._beat)
+
+  def progress(self) -> None:
+    """Something was done that is no part of a step, such as a batch of an evaluation."""
+    self._progress = time.monotonic()
 
   @contextmanager
   def paused(self) -> Iterator[None]:
-    """What happens inside may take its time: evaluation, saving, writing a trace."""
-    before, self._at, self._paused = self._at, (self._at[0], ELSE), True
+    """What happens inside takes longer than a step: evaluation, saving, writing a trace."""
+    before, self._at, self._paused, self._progress = self._at, (self._at[0], ELSE), True, time.monotonic()
     try:
       yield
     finally:
@@ -142,7 +153,7 @@ class Watch:
     """Gives signs; in process 0 judges those of others; everywhere watches the loop of this process."""
     judge = Judge(list(range(1, self._count)), self._timeout, time.monotonic())
     beat, interval = 0, self._timeout / _BEATS
-    while not self._closed.wait(interval if self._stall is None else min(interval, self._stall / _BEATS)):
+    while not self._closed.wait(min(interval, self._stall / _BEATS, self._pause / _BEATS)):
       beat += 1
       if self._store is not None:
         self._put(f'{_ALIVE}/{self._process}', self._sign(beat).to_text())
@@ -154,10 +165,10 @@ class Watch:
       self._look_at_loop(judge)
 
   def _look_at_loop(self, judge: Judge) -> None:
-    stall, since = self._stall, self._progress
+    stall, since = self._pause if self._paused else self._stall, self._progress
     patience = 0.0 if self._process == 0 else 2 * self._timeout / _BEATS  # Process 0 knows who is behind.
     still = time.monotonic() - since
-    if stall is None or self._paused or still < stall + patience or self._closed.is_set():
+    if still < stall + patience or self._closed.is_set():
       return
     sign = self._sign(0)
     who = f'{sign.describe(self._process)} is {sign.last()}'

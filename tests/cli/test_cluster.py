@@ -63,6 +63,9 @@ def test_slurm_and_open_mpi_are_left_to_jax_with_all_devices_for_the_only_proces
 
 
 def test_pods_and_tpu_hosts():
+  only = {'TPU_WORKER_HOSTNAMES': 'localhost', 'TPU_WORKER_ID': '0'}
+  assert find(POD | only) is None  # a Job of one pod, as xpk makes it for one host
+  assert find(POD | only | {'MEGASCALE_NUM_SLICES': '2'}).name == 'TPU'
   assert find(POD | VARIABLES) == cluster.Cluster('Kubernetes', 'head:8476', 2, 1)
   hosts = {'TPU_WORKER_HOSTNAMES': 'a,b', 'TPU_WORKER_ID': '0'}
   assert find(hosts | POD).name == 'TPU' and find(hosts).cluster_detection_method is None

@@ -8,9 +8,11 @@ import os
 import jax
 import pytest
 
-from t5x_lite import plan
+from t5x_lite import plan, train
 from t5x_lite.cli import environment
 from t5x_lite.planning import chips
+from t5x_lite.runs import plan as runs_plan
+from t5x_lite.runs import train as runs_train
 
 TINY = {
   'T5Config.emb_dim': 32,
@@ -61,6 +63,33 @@ def test_a_plan_as_json_has_all_that_a_machine_asks_for(run):
 
 
 @pytest.mark.slow
+def test_a_masked_lm_is_planned_with_the_logits_that_its_run_computes(monkeypatch, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(environment, 'prepare', lambda flags: None)
+  built = []
+
+  class Stop(Exception):
+    pass
+
+  def planner(learner, *rest, **options):
+    built.append((learner.max_predictions, options))
+    raise Stop
+
+  def trainer(learner, *rest, **options):
+    built.append((learner.max_predictions, options))
+    raise Stop
+
+  monkeypatch.setattr(runs_plan, 'Planner', planner)
+  monkeypatch.setattr(runs_train, 'Trainer', trainer)
+  words = ['--gin_file=bert_tiny.gin', '--gin.OFFLOAD_OPTIMIZER=True']
+  for module in (plan, train):
+    with pytest.raises(Stop):
+      module.main(['prog', *words])
+  (planned, of_plan), (trained, of_run) = built
+  assert planned == trained and 0 < planned < 128
+  assert of_plan['offload_optimizer'] is True and of_run['offload_optimizer'] is True
+
+
 def test_a_search_prints_a_table_and_the_flags_of_the_best(run):
   code, out, err = run('--topology=cpu:2', '--search', '--search_compile=1')
   assert code == 0 and 'compiling' in err

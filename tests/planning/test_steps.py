@@ -73,6 +73,13 @@ def test_parameters_and_optimiser_are_the_bytes_of_one_devices_shards(shape):
   assert (estimated.parameters, estimated.optimizer) == (on_first(state.params), on_first(state.opt_state))
 
 
+def test_an_optimiser_in_the_hosts_memory_takes_no_room_on_the_device():
+  topology = chips.topology('cpu:8')
+  made = Planner(learner_of(MODULE), spec_of(('encoder', 'decoder')), topology, offload_optimizer=True)
+  assert made.estimate(MeshShape(), 'none', 1).memory.optimizer == 0
+  assert made.compile(MeshShape()).memory.optimizer <= 64  # the step, and the key of dropout
+
+
 @pytest.fixture(scope='module')
 def plans():
   """Plans of a T5 by mesh and remat policy."""

@@ -152,6 +152,29 @@ def test_a_step_without_progress_ends_the_run_with_the_stacks_but_not_outside_of
   assert stacks
 
 
+def test_what_is_no_step_has_a_limit_of_its_own_which_progress_renews():
+  ended = []
+  alone = watch.Watch(end=lambda text, stacks: ended.append((text, stacks)))
+  alone.arm(0, 0.4)
+  for _ in range(8):  # as the batches of an evaluation do
+    time.sleep(0.1)
+    alone.progress()
+  assert not ended
+  until(lambda: ended)  # before the first step
+  assert ended[0][0].endswith('is before its first step') and ended[0][1]
+  alone.close()
+  ended.clear()
+  later = watch.Watch(end=lambda text, stacks: ended.append((text, stacks)))
+  later.arm(0, 0.4)
+  later.at(3, signs.DEVICE)
+  time.sleep(1.0)
+  assert not ended  # a step may take for ever here
+  with later.paused():
+    until(lambda: ended)
+  assert ended[0][0].endswith('is at step 3, not training')
+  later.close()
+
+
 def test_one_process_alone_starts_no_thread():
   before = threading.active_count()
   alone = watch.Watch()
