@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import numpy as np
@@ -19,20 +20,24 @@ def learner_and_spec(work: Work, dtype: str, scan_layers: bool, remat_policy: st
   from t5x_lite.training.learner import Learner
 
   flavour = {'dtype': dtype, 'scan_layers': scan_layers, 'remat_policy': remat_policy}
-  flavour['dropout_rate'] = train_works.DROPOUT
+  flavour |= {'dropout_rate': train_works.DROPOUT, 'head_dim': 64}
+  shape = dataclasses.asdict(work.shape)
+  if work.model == 't5':
+    shape['num_encoder_layers'] = shape['num_decoder_layers'] = shape.pop('num_layers')
   if work.model == 't5':
     lengths = {'inputs': work.length, 'targets': work.targets}
     spec = features.batch_spec(features.EncoderDecoderFeatures(), lengths, work.rows)
-    module = T5(T5Config(vocab_size=train_works.T5_VOCABULARY, **flavour))
+    module = T5(T5Config(vocab_size=train_works.T5_VOCABULARY, **shape, **flavour))
     return Learner(module, optimizers.adafactor(1e-3), 1e-3, z_loss=1e-4), spec
   shared = {'learning_rate': 1e-4, 'loss_normalizing_factor': 'NUM_REAL_TARGET_TOKENS'}
   optimizer = optimizers.adamw(1e-4, max_grad_norm=1.0)
   if work.model == 'bert':
     spec = features.batch_spec(features.EncoderOnlyFeatures(sentence_pairs=True), {'inputs': work.length}, work.rows)
-    module = Bert(BertConfig(vocab_size=train_works.BERT_VOCABULARY, **flavour))
+    module = Bert(BertConfig(vocab_size=train_works.BERT_VOCABULARY, **shape, **flavour))
     return Learner(module, optimizer, max_predictions=work.predicted, **shared), spec
   spec = features.batch_spec(features.DecoderOnlyFeatures(start_id=0), {'targets': work.length}, work.rows)
-  return Learner(Gpt(GptConfig(vocab_size=train_works.GPT2_VOCABULARY, **flavour)), optimizer, **shared), spec
+  module = Gpt(GptConfig(vocab_size=train_works.GPT2_VOCABULARY, **shape, **flavour))
+  return Learner(module, optimizer, **shared), spec
 
 
 def random_batch(spec: dict, predicted: int | None) -> dict[str, np.ndarray]:
@@ -63,9 +68,11 @@ def main() -> None:
   import jax
 
   from t5x_lite.partitioning.mesh import MeshShape, make_mesh
+  from t5x_lite.training import flops
   from t5x_lite.training.steps import Trainer
 
-  work = train_works.WORKS[args.work]
+  work, (device, *_) = train_works.work_of(args), jax.devices()
+  assert device.platform == args.platform, device
   remat_policy = 'minimal' if args.layers == 'remat' else 'none'
   learner, spec = learner_and_spec(work, args.dtype, args.layers != 'unrolled', remat_policy)
   trainer = Trainer(learner, make_mesh(MeshShape()), spec)
@@ -87,6 +94,9 @@ def main() -> None:
     compile=round(compile_seconds, 1),
     flops=learner.module.flops_per_step(spec),
     loss=round(float(metrics['loss']), 3),
+    device=device.device_kind,
+    peak_flops=None if args.platform == train_works.CPU else flops.peak_flops(device),
+    device_bytes=None if args.platform == train_works.CPU else device.memory_stats()['peak_bytes_in_use'],
     versions=f'jax {jax.__version__}',
   )
 

@@ -24,9 +24,11 @@ def _transformers_batch(work: Work) -> tuple:
   def tokens(vocabulary: int, length: int) -> torch.Tensor:
     return torch.randint(5, min(vocabulary, 30000), (work.rows, length))
 
+  shape = work.shape
   if work.model == 't5':
-    shape = {'d_model': 512, 'd_ff': 2048, 'd_kv': 64, 'num_heads': 8, 'num_layers': 6, 'num_decoder_layers': 6}
-    config = transformers.T5Config(vocab_size=train_works.T5_VOCABULARY, decoder_start_token_id=0, **shape)
+    sizes = {'d_model': shape.emb_dim, 'd_ff': shape.mlp_dim, 'd_kv': 64, 'num_heads': shape.num_heads}
+    sizes |= {'num_layers': shape.num_layers, 'num_decoder_layers': shape.num_layers}
+    config = transformers.T5Config(vocab_size=train_works.T5_VOCABULARY, decoder_start_token_id=0, **sizes)
     inputs = tokens(train_works.T5_VOCABULARY, work.length)
     batch = {'input_ids': inputs, 'labels': tokens(train_works.T5_VOCABULARY, work.targets)}
     return transformers.T5ForConditionalGeneration(config), batch | {'attention_mask': torch.ones_like(inputs)}
@@ -36,26 +38,34 @@ def _transformers_batch(work: Work) -> tuple:
     labels[:, : work.predicted] = inputs[:, : work.predicted]
     batch = {'input_ids': inputs, 'attention_mask': torch.ones_like(inputs), 'labels': labels}
     batch |= {'token_type_ids': torch.zeros_like(inputs), 'next_sentence_label': torch.randint(0, 2, (work.rows,))}
-    return transformers.BertForPreTraining(transformers.BertConfig()), batch
+    sizes = {'hidden_size': shape.emb_dim, 'intermediate_size': shape.mlp_dim}
+    sizes |= {'num_attention_heads': shape.num_heads, 'num_hidden_layers': shape.num_layers}
+    return transformers.BertForPreTraining(transformers.BertConfig(**sizes)), batch
   inputs = tokens(train_works.GPT2_VOCABULARY, work.length)
-  return transformers.GPT2LMHeadModel(transformers.GPT2Config()), {'input_ids': inputs, 'labels': inputs}
+  config = transformers.GPT2Config(n_embd=shape.emb_dim, n_head=shape.num_heads, n_layer=shape.num_layers)
+  return transformers.GPT2LMHeadModel(config), {'input_ids': inputs, 'labels': inputs}
 
 
 def run_transformers(args) -> None:
-  """Times transformers, eager."""
+  """Times transformers, eager or compiled by torch."""
   import torch
   import transformers
 
   torch.manual_seed(0)
-  model, batch = _transformers_batch(train_works.WORKS[args.work])
+  device = 'cuda' if args.platform == train_works.GPU else 'cpu'
+  if device == 'cuda':
+    torch.set_float32_matmul_precision('high')  # TF32, as XLA has it on a GPU by default
+  model, batch = _transformers_batch(train_works.work_of(args))
+  model, batch = model.to(device), {name: value.to(device) for name, value in batch.items()}
   model.train()
+  call = torch.compile(model) if args.layers == train_works.COMPILED else model
   optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)
   losses = []
 
   def step() -> None:
     optimizer.zero_grad(set_to_none=True)
-    with torch.autocast('cpu', torch.bfloat16, enabled=args.dtype == 'bfloat16'):
-      loss = model(**batch).loss
+    with torch.autocast(device, torch.bfloat16, enabled=args.dtype == 'bfloat16'):
+      loss = call(**batch).loss
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
@@ -63,7 +73,8 @@ def run_transformers(args) -> None:
 
   found = train_works.time_steps(step, args.steps, args.limit)
   versions = f'torch {torch.__version__}, transformers {transformers.__version__}'
-  train_works.report(found, loss=round(losses[-1], 3), versions=versions)
+  device_bytes = torch.cuda.max_memory_allocated() if device == 'cuda' else None
+  train_works.report(found, loss=round(losses[-1], 3), versions=versions, device_bytes=device_bytes)
 
 
 def run_t5x(args) -> None:
@@ -71,7 +82,7 @@ def run_t5x(args) -> None:
   import jax
   import t5x_small
 
-  work = train_works.WORKS[args.work]
+  work = train_works.work_of(args)
   update, state, batch = t5x_small.make_step(
     work.rows, work.length, work.targets, dtype=args.dtype, dropout_rate=train_works.DROPOUT
   )
@@ -96,6 +107,7 @@ def run_t5x(args) -> None:
 def main() -> None:
   parser = train_works.parser()
   parser.add_argument('peer', choices=(TRANSFORMERS, train_works.T5X))
+  parser.add_argument('--layers', choices=(train_works.EAGER, train_works.COMPILED), help='of transformers')
   args = parser.parse_args()
   run_transformers(args) if args.peer == TRANSFORMERS else run_t5x(args)
 
