@@ -1,95 +1,93 @@
-"""Tokens a second of generation, compilation left out: this library, or transformers on the same shapes.
+"""Tokens a second of generation, compilation left out, ours and the peers' on the same shapes, with ratios.
 
-    python experiments/benchmarks/generate.py ours t5_small --batch=8 --dtype=bfloat16
-    python experiments/benchmarks/generate.py ours gpt2 --batch=1
-    python experiments/benchmarks/generate.py hf t5_small --batch=8 --num_beams=4
+    python experiments/benchmarks/generate.py --transformers_python=PYTHON
+      --t5x_python=PYTHON --t5x_path=T5X:SEQIO:AIRIO:JESTIMATOR [--rounds=2] [--dtype=float32] [--write]
 
-Random weights of the published sizes; no row ends early. The inputs of T5 small have 128 tokens, the prompts of GPT-2
-32; 64 tokens are written. One program, one JSON line: run them in turn, on a machine that does nothing else.
+Works: T5 small writes 64 tokens for each of 8 inputs of 128, greedily and with 4 beams; GPT-2 124M goes on with 64
+after 1 and after 8 prompts of 32. Random weights; no row ends early. `generate_arms.py` beside this has the arms, which
+take turns, each in a process of its own. Figures are medians over all rounds, of the better dtype of each.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import time
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
 
-import numpy as np
+import readme
+from generate_arms import NEW, OURS, T5X, TRANSFORMERS
 
-SHAPES = {'t5_small': (32000, 128), 'gpt2': (50000, 32)}
-NEW = 64
+ARMS = pathlib.Path(__file__).with_name('generate_arms.py')
+_ENVIRONMENT = {'JAX_PLATFORMS': 'cpu', 'CUDA_VISIBLE_DEVICES': '', 'TF_CPP_MIN_LOG_LEVEL': '3', 'HF_HUB_OFFLINE': '1'}
 
-
-def ours(work: str, ids: np.ndarray, beams: int, dtype: str):
-  """A function that writes."""
-  import jax
-  from flax import linen as nn
-
-  from t5x_lite import stored_models
-  from t5x_lite.decoding.config import GenerationConfig
-  from t5x_lite.generation import Writer
-  from t5x_lite.models.gpt import Gpt, GptConfig
-  from t5x_lite.models.t5 import T5, T5Config
-
-  module = T5(T5Config(dtype=dtype)) if work == 't5_small' else Gpt(GptConfig(dtype=dtype))
-  batch = stored_models._any_batch()
-  params = nn.meta.unbox(jax.jit(module.init)({'params': jax.random.key(0)}, batch)['params'])
-  writer = Writer(module, params)
-  config = GenerationConfig(max_new_tokens=NEW, num_beams=beams, decoder_start_token_id=0, pad_token_id=0)
-
-  def write() -> int:
-    written, _ = writer(list(ids), config)
-    return int(written.lengths.sum())
-
-  return write
+# Title: model, rows, beams, and the least ratio of our tokens/s to those of each peer.
+WORKS: dict[str, tuple[str, int, int, dict[str, float]]] = {
+  'T5 small, greedy, 8 rows': ('t5_small', 8, 1, {TRANSFORMERS: 1.5, T5X: 2.0}),
+  'T5 small, 4 beams, 8 rows': ('t5_small', 8, 4, {TRANSFORMERS: 2.0, T5X: 3.0}),
+  'GPT-2 124M, greedy, 1 row': ('gpt2', 1, 1, {TRANSFORMERS: 1.5}),
+  'GPT-2 124M, greedy, 8 rows': ('gpt2', 8, 1, {TRANSFORMERS: 1.5}),
+}
 
 
-def hf(work: str, ids: np.ndarray, beams: int, dtype: str):
-  """The same of transformers."""
-  import torch
-  import transformers
+def run(whose: str, title: str, dtype: str, args: argparse.Namespace) -> dict:
+  """One turn of an arm."""
+  model, rows, beams, _ = WORKS[title]
+  python = {OURS: sys.executable, TRANSFORMERS: args.transformers_python, T5X: args.t5x_python}[whose]
+  command = [python, str(ARMS), whose, f'--model={model}', f'--batch={rows}', f'--num_beams={beams}']
+  environment = os.environ | _ENVIRONMENT | ({'PYTHONPATH': args.t5x_path} if whose == T5X else {})
+  done = subprocess.run([*command, f'--dtype={dtype}'], capture_output=True, text=True, env=environment, check=False)
+  if done.returncode:
+    sys.exit(f'{" ".join(command)} ended with {done.returncode}: {done.stderr[-800:]}')
+  return {'work': title, 'whose': whose, 'dtype': dtype, **json.loads(done.stdout.splitlines()[-1])}
 
-  if work == 't5_small':
-    config = transformers.T5Config(decoder_start_token_id=0)
-    model = transformers.T5ForConditionalGeneration(config)
-  else:
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config())
-  model = model.to(getattr(torch, dtype)).eval()
-  tokens = torch.as_tensor(ids, dtype=torch.long)
-  options = {'max_new_tokens': NEW, 'min_new_tokens': NEW, 'num_beams': beams, 'do_sample': False, 'pad_token_id': 0}
 
-  def write() -> int:
-    with torch.no_grad():
-      model.generate(tokens, attention_mask=torch.ones_like(tokens), **options)
-    return len(ids) * NEW
-
-  return write
+def tables(rows: list[dict]) -> str:
+  """Tokens a second of every arm, and ratios, as Markdown."""
+  lines = ['| work | whose | dtype | tokens/s | first, s |', '|---|---|---|---|---|']
+  ratios = ['| work | beside | goal | ratio |', '|---|---|---|---|']
+  for title, (_, batch, _, goals) in WORKS.items():
+    best: dict[str, float] = {}
+    arms = dict.fromkeys((row['whose'], row['dtype']) for row in rows if row['work'] == title)
+    for whose, dtype in arms:
+      of_arm = [row for row in rows if (row['work'], row['whose'], row['dtype']) == (title, whose, dtype)]
+      speed = batch * NEW / statistics.median(second for row in of_arm for second in row['seconds'])
+      first = statistics.median(row['first'] for row in of_arm)
+      best[whose] = max(best.get(whose, 0.0), speed)
+      lines.append(f'| {title} | {whose} | {dtype} | {speed:.0f} | {first:.1f} |')
+    for peer, goal in goals.items():
+      if peer in best and OURS in best:
+        ratios.append(f'| {title} | {peer} | {goal:.1f} | {best[OURS] / best[peer]:.2f} |')
+  versions = ', '.join(sorted({row['versions'] for row in rows}))
+  return '\n'.join([f'{readme.machine()}; {versions}.', '', *ratios, '', *lines])
 
 
 def main() -> None:
-  """Times one of them."""
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('library', choices=('ours', 'hf'))
-  parser.add_argument('work', choices=sorted(SHAPES))
-  parser.add_argument('--batch', type=int, default=8)
-  parser.add_argument('--num_beams', type=int, default=1)
-  parser.add_argument('--dtype', choices=('float32', 'bfloat16'), default='float32')
-  parser.add_argument('--rounds', type=int, default=3)
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--work', action='append', choices=WORKS, help='default: all')
+  parser.add_argument('--dtype', action='append', choices=('float32', 'bfloat16'), help='default: both')
+  parser.add_argument('--rounds', type=int, default=2)
+  parser.add_argument('--transformers_python', help='a Python with torch and transformers')
+  parser.add_argument('--t5x_python', help='a Python with what T5X needs')
+  parser.add_argument('--t5x_path', default='', help='its PYTHONPATH')
+  parser.add_argument('--write', action='store_true', help='put the tables into README.md')
   args = parser.parse_args()
-  vocabulary, length = SHAPES[args.work]
-  ids = np.random.default_rng(0).integers(2, vocabulary, (args.batch, length)).astype(np.int32)
-  start = time.perf_counter()
-  write = (ours if args.library == 'ours' else hf)(args.work, ids, args.num_beams, args.dtype)
-  write()
-  first = time.perf_counter() - start
-  seconds, tokens = [], 0
-  for _ in range(args.rounds):
-    start = time.perf_counter()
-    tokens = write()
-    seconds.append(time.perf_counter() - start)
-  row = {'library': args.library, 'work': args.work, 'batch': args.batch, 'num_beams': args.num_beams}
-  row |= {'dtype': args.dtype, 'tokens': tokens, 'seconds': [round(s, 3) for s in seconds], 'first': round(first, 1)}
-  print(json.dumps(row | {'tokens_per_second': round(tokens / min(seconds), 1)}))
+  there = {OURS: True, TRANSFORMERS: args.transformers_python, T5X: args.t5x_python}
+  rows = []
+  for title in args.work or WORKS:
+    whose = [OURS, *(peer for peer in WORKS[title][3] if there[peer])]
+    for _ in range(args.rounds):
+      for dtype in args.dtype or ('float32', 'bfloat16'):
+        for arm in whose:
+          rows.append(run(arm, title, dtype, args))
+          print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+  text = tables(rows)
+  print(text)
+  if args.write:
+    readme.write('generate', text)
 
 
 if __name__ == '__main__':

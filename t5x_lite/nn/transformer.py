@@ -24,6 +24,7 @@ from t5x_lite.nn.mlp import MLP
 from t5x_lite.nn.moe import MixtureOfExperts, Routing
 from t5x_lite.nn.norm import NORMS
 from t5x_lite.nn.positions import RelativeBias
+from t5x_lite.nn.residual import added_up
 
 # What a block keeps for its backward pass; the rest is computed again. Names as in T5X.
 REMAT_POLICIES: dict[str, Callable[..., Any] | None] = {
@@ -243,8 +244,7 @@ class Block(nn.Module):
   def _after(self, norm: nn.Module, x: jax.Array, h: jax.Array, deterministic: bool) -> jax.Array:
     """The residual stream with what a sub-layer made of it."""
     x = x + self.dropout(h, deterministic=deterministic)
-    if self.config.norm_placement == 'post':
-      x = norm(x)
+    x = norm(x) if self.config.norm_placement == 'post' else added_up(x)
     return nn.with_logical_constraint(x, (axes.ACT_BATCH, axes.ACT_LENGTH, axes.ACT_EMBED))
 
 

@@ -120,7 +120,7 @@ def train_vocabulary(
   max_lines: int = 2_000_000,
 ) -> int:
   """Trains a SentencePiece vocabulary on the training examples of a task; see `preparation.vocabulary`."""
-  path = vocabulary.train_vocabulary(
+  path = vocabulary.make_vocabulary(
     mixture_or_task_name,
     target,
     size=size,

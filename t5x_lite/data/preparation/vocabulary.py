@@ -14,7 +14,7 @@ from t5x_lite.data.vocabularies import training
 from t5x_lite.data.vocabularies.sentencepiece_tokenizer import MODEL_FILE
 
 
-def train_vocabulary(
+def make_vocabulary(
   entry: str | task.Task | Mixture,
   target: str,
   *,
