@@ -105,12 +105,25 @@ class Topology:
     return len({getattr(device, 'slice_index', 0) for device in self.devices})
 
   def bandwidth(self, mesh: jax.sharding.Mesh, axes: Sequence[str]) -> float | None:
-    """Bytes a second that a device sends in a ring over these axes of a mesh; None if unknown."""
+    """Bytes a second that a device sends in a ring over these axes of a mesh; None if unknown.
+
+    Over several slices the devices of each send all bytes among themselves, and then every one its share of them from
+    slice to slice.
+    """
     dims = [list(mesh.axis_names).index(axis) for axis in axes]
     size = math.prod(mesh.devices.shape[dim] for dim in dims)
     group = np.moveaxis(mesh.devices, dims, range(len(dims))).reshape(size, -1)[:, 0]
-    if len({getattr(device, 'slice_index', 0) for device in group}) > 1:
-      return self.chip.network_bandwidth
+    slices = [getattr(device, 'slice_index', 0) for device in group]
+    within = [device for device, number in zip(group, slices, strict=True) if number == slices[0]]
+    if len(within) == len(group):
+      return self._links(group)
+    between, inside = self.chip.network_bandwidth, self._links(within) if len(within) > 1 else None
+    if between is None or inside is None:
+      return between
+    return 1 / (1 / inside + 1 / (between * len(within)))
+
+  def _links(self, group: Sequence[Any]) -> float | None:
+    """The same of devices of one slice."""
     if self.chip.link_bandwidth is None:
       return None
     places = [getattr(device, 'coords', None) for device in group]
@@ -129,7 +142,7 @@ def check_name(name: str) -> None:
   if found is None and kind in known:
     raise errors.UsageError(f'--topology={name}: expected a name such as {_EXAMPLES}')
   if found is None or kind not in TPUS:
-    raise errors.UsageError(f'--topology={name}: {errors.unknown("chip", kind, known)} A name is such as {_EXAMPLES}')
+    raise errors.UsageError(f'--topology={name}: {errors.unknown("chip", kind, known)} (a name is such as {_EXAMPLES})')
   dims, chip = _dims(found['dims']), TPUS[found['chip']]
   if len(dims) != chip.dims or min(dims) < 1 or int(found['slices'] or 1) < 1:
     example = 'x'.join(['4'] * chip.dims)
