@@ -99,13 +99,13 @@ def test_bandwidth_follows_the_axes_of_the_torus_and_the_network_between_slices(
   [
     ('v5:4x4', "unknown chip 'v5': did you mean 'v5"),
     ('v6p:2x2', 'unknown chip'),
-    ('v5e-8', "did you mean 'v5e'? A name is such as v5e:4x4"),
+    ('v5e-8', "did you mean 'v5e'? (a name is such as v5e:4x4"),
     ('cpux:8', "did you mean 'cpu'?"),
     ('gpu:h100', 'expected a name such as'),
     ('v5e:4x4x4', 'v5e is a torus of 2 axes, expected v5e:4x4'),
     ('v5p:4x4', 'v5p is a torus of 3 axes, expected v5p:4x4x4'),
     ('v5e:4x4*0', 'v5e is a torus'),
-    ('', 'A name is such as'),
+    ('', '(a name is such as'),
     ('v5e:4x', 'expected a name such as v5e:4x4'),
   ],
 )
