@@ -6,6 +6,7 @@ import itertools
 import math
 import pathlib
 import re
+import shlex
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from t5x_lite.partitioning import mesh as mesh_lib
 FOLDER = ginfiles.packaged_folder()
 FILES = sorted(path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob('*.gin'))
 RUNS = [name for name in FILES if '/' not in name]
+RECIPES = [name for name in FILES if name.startswith('recipes/')]
 SIZES = [name for name in FILES if re.fullmatch(r'models/t5_.*(tiny|small|base|large|3b|11b|xl)\.gin', name)]
 
 # d_model, d_ff, layers a stack, heads, d_kv (Raffel et al. 2020; Shazeer 2020), and parameters as counted in the
@@ -124,6 +126,19 @@ def test_sizes_are_the_published_ones(configure, name):
 def test_every_published_size_has_both_files():
   assert {f'{name}.gin' for name in PUBLISHED} <= set(RUNS)
   assert {f'models/{name}.gin' for name in PUBLISHED} <= set(FILES)
+
+
+@pytest.mark.parametrize('name', RECIPES)
+def test_a_recipe_is_a_whole_run_with_what_its_command_gives(configure, name):
+  header = re.match(r'(?:#.*\n)+', (FOLDER / name).read_text())[0]
+  words = shlex.split(header.rpartition('python -m t5x_lite.train')[2].replace('\n#', '').replace('\\', ''))
+  assert words[0] == f'--gin_file={name}'
+  values = configure(*words).record.values
+  assert values['train.model_dir'] == repr(f'runs/{pathlib.PurePath(name).stem}')
+  for i, word in enumerate(words):
+    if word.startswith('--gin.') and 'VOCABULARY_PATH' not in word:  # all that the command gives is needed
+      with pytest.raises(AssertionError):
+        configure(*words[:i], *words[i + 1 :])
 
 
 @pytest.mark.parametrize('name', [name for name in FILES if name.startswith('optimizers/')])
