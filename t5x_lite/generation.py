@@ -12,19 +12,20 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from t5x_lite import stored_models
+from t5x_lite import prompts, stored_models
 from t5x_lite.core import errors, tree
 from t5x_lite.core.batch import ENCODER, INPUT_TOKENS, POSITIONS, SEGMENT_IDS, key
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.decoding.config import Decoding, GenerationConfig
 from t5x_lite.decoding.engine import Written
-from t5x_lite.decoding.generate import row_keys, write_from_encoder, write_from_prompt
+from t5x_lite.decoding.generate import Assistant, row_keys, write_from_encoder, write_from_prompt
 from t5x_lite.decoding.stopping import StopTable, stop_table
 from t5x_lite.partitioning import rules as rules_lib
 from t5x_lite.partitioning import sharding
 from t5x_lite.partitioning.rules import STANDARD_RULES
 
 _SMALLEST_BUCKET = 32
+_DRAFTED = ('T5', 'Gpt')  # whose caches can go back to where a draft was right
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +66,9 @@ class Writer:
     self.mesh = mesh
     self._stops: dict[Any, StopTable] = {}
     out = {} if mesh is None else {'out_shardings': sharding.replicated(mesh)}
-    self._write = jax.jit(functools.partial(_write, self.module), static_argnames='decoding', **out)
+    self._program = functools.partial(jax.jit, static_argnames='decoding', **out)
+    self._write = self._program(functools.partial(_write, self.module, None))
+    self._assisted: dict[Any, Any] = {}
 
   @property
   def encodes(self) -> bool:
@@ -88,6 +91,8 @@ class Writer:
     num_tokens: int | None = None,
     width: int = 0,
     numbers: Sequence[int] | None = None,
+    assistant: Writer | None = None,
+    starts: np.ndarray | None = None,
   ) -> tuple[Written, Decoding]:
     """What is written for inputs of any lengths, on the host, and by what options.
 
@@ -99,15 +104,26 @@ class Writer:
       num_tokens: ids from here on are never written.
       width: the prompts count as this long at least, as those of a padded batch do.
       numbers: of the rows, by which they draw; None: their places.
+      assistant: a smaller model that passes `check_assists`, which drafts what this one judges; None: none does.
+      starts: what the decoder of an encoder-decoder starts from, int32 `[B, P]` (see `prompts.decoder_prompts`);
+        None: the start token.
+
+    Raises:
+      UsageError: options that do not go together.
     """
     longest = max(max(map(len, inputs)), width)
     rows = len(inputs)
+    positions = self.max_positions
+    if assistant is not None:
+      positions = min((n for n in (positions, assistant.max_positions) if n is not None), default=None)
     if self.encodes:
-      decoding = config.complete(1)
+      if starts is None:
+        starts = prompts.decoder_prompts(None, rows, config, self.module.config.vocab_size)
+      decoding = config.complete(starts.shape[1])
       padded = bucket(longest)
     else:
-      decoding = config.complete(longest, self.max_positions)
-      room = None if self.max_positions is None else self.max_positions - decoding.max_new
+      decoding = config.complete(longest, positions)
+      room = None if positions is None else positions - decoding.max_new
       padded = max(longest, bucket(longest) if room is None else min(bucket(longest), room))
     decoding = dataclasses.replace(decoding, num_tokens=num_tokens, options=_without_texts(decoding.options))
     if decoding.branches > self.module.config.vocab_size // 2:
@@ -115,14 +131,11 @@ class Writer:
         f'{decoding.branches} beams or results: the model has only {self.module.config.vocab_size} tokens'
       )
     batch = _padded(inputs, padded, left=not self.encodes, rows=self._rows(rows))
-    if self.encodes:
-      start = config.decoder_start_token_id if config.decoder_start_token_id is not None else config.bos_token_id
-      if start is None:
-        raise errors.UsageError('decoder_start_token_id is not set: expected the id that the decoder starts from')
-      batch['start'] = np.full((len(batch['tokens']), 1), start, np.int32)
+    if starts is not None:
+      batch['start'] = np.concatenate([starts, np.repeat(starts[:1], len(batch['tokens']) - rows, axis=0)])
     own = list(range(rows) if numbers is None else numbers)
     batch['rows'] = np.asarray(own + [0] * (len(batch['tokens']) - rows), np.int32)
-    written = self._run(batch, seed, decoding, self._stop_table(config.stop_strings, tokenizer))
+    written = self._run(batch, seed, decoding, self._stop_table(config.stop_strings, tokenizer), assistant)
     return jax.tree.map(lambda x: np.asarray(x)[:rows], written), decoding
 
   def _rows(self, rows: int) -> int:
@@ -132,15 +145,28 @@ class Writer:
     over = rules_lib.as_tuple(sharding.batch_sharding(self.mesh, STANDARD_RULES).spec[0])
     return rows + -rows % rules_lib.size(over, self.mesh)
 
-  def _run(self, batch: dict[str, np.ndarray], seed: int, decoding: Decoding, stop: StopTable | None) -> Written:
+  def _run(
+    self,
+    batch: dict[str, np.ndarray],
+    seed: int,
+    decoding: Decoding,
+    stop: StopTable | None,
+    assistant: Writer | None,
+  ) -> Written:
     random_key = jax.random.key(seed)
+    write, drafting = self._write, None
+    if assistant is not None:
+      drafting = assistant._params
+      if assistant.module not in self._assisted:
+        self._assisted[assistant.module] = self._program(functools.partial(_write, self.module, assistant.module))
+      write = self._assisted[assistant.module]
     if self.mesh is None:
-      return self._write(self._params, batch, random_key, stop, decoding=decoding)
+      return write(self._params, drafting, batch, random_key, stop, decoding=decoding)
     rows = len(batch['tokens'])
     own = sharding.process_rows(self.mesh, STANDARD_RULES, rows)
     placed = sharding.shard_batch({name: array[own] for name, array in batch.items()}, self.mesh, STANDARD_RULES, rows)
     with sharding.scope(self.mesh, STANDARD_RULES):
-      return self._write(self._params, placed, random_key, stop, decoding=decoding)
+      return write(self._params, drafting, placed, random_key, stop, decoding=decoding)
 
   def _stop_table(self, stops: str | tuple[str, ...] | None, tokenizer: Tokenizer | None) -> StopTable | None:
     if not stops:
@@ -156,16 +182,26 @@ class Writer:
 
 
 def _write(
-  module: Any, params: Any, batch: Mapping[str, jax.Array], random_key: jax.Array, stop: Any, *, decoding: Decoding
+  module: Any,
+  drafts: Any,
+  params: Any,
+  draft_params: Any,
+  batch: Mapping[str, jax.Array],
+  random_key: jax.Array,
+  stop: Any,
+  *,
+  decoding: Decoding,
 ) -> Written:
   tokens, segments = batch['tokens'], batch['segments']
   keys = row_keys(random_key, batch['rows']) if decoding.options.do_sample else None
+  assistant = None if drafts is None else Assistant(drafts, draft_params)
+  more = {'keys': keys, 'stop': stop, 'assistant': assistant}
   if 'start' not in batch:
-    return write_from_prompt(module, params, tokens, segments, decoding, keys=keys, stop=stop)
+    return write_from_prompt(module, params, tokens, segments, decoding, **more)
   positions = jax.numpy.broadcast_to(jax.numpy.arange(tokens.shape[1], dtype='int32'), tokens.shape)
   sides = {INPUT_TOKENS: tokens, SEGMENT_IDS: segments, POSITIONS: positions}
   encoder = {key(ENCODER, name): value for name, value in sides.items()}
-  return write_from_encoder(module, params, encoder, batch['start'], decoding, keys=keys, stop=stop)
+  return write_from_encoder(module, params, encoder, batch['start'], decoding, **more)
 
 
 def _without_texts(options: GenerationConfig) -> GenerationConfig:
@@ -203,6 +239,30 @@ def check_writes(module: Any) -> None:
   if 'lm' not in module.config.heads:
     heads = ', '.join(module.config.heads) or 'none'
     raise errors.UsageError(f'model {name} has the heads {heads}: expected lm among them to generate')
+
+
+def check_assists(writer: Writer, assistant: Writer, config: GenerationConfig) -> None:
+  """Raises UsageError unless a model can draft what another one judges."""
+  own, other = writer.module, assistant.module
+  name, drafts = type(own).__name__, type(other).__name__
+  if name != drafts or name not in _DRAFTED:
+    raise errors.UsageError(f'assistant_model is a {drafts}, and the model a {name}: expected two T5 or two GPT')
+  if own.config.vocab_size != other.config.vocab_size:
+    raise errors.UsageError(
+      f'assistant_model has {other.config.vocab_size} tokens, and the model {own.config.vocab_size}: expected the same '
+      'vocabulary'
+    )
+  if (config.num_beams or 1) > 1:
+    raise errors.UsageError(f'num_beams is {config.num_beams} with an assistant_model: expected greedy or sampling')
+  if own.config.num_experts:
+    raise errors.UsageError(
+      'assistant_model for a mixture of experts: what an expert has room for depends on how many tokens are read at a '
+      'time, expected a dense model'
+    )
+  if writer.mesh != assistant.mesh:
+    raise errors.UsageError(
+      'assistant_model lies on other devices than the model: expected load_pretrained(mesh=) alike'
+    )
 
 
 def for_decoding(module: Any, params: Any, mesh: Mesh | None) -> tuple[Any, Any]:
@@ -252,97 +312,13 @@ def _apart(params: Any) -> Any:
   return apart
 
 
-# --- Prompts and results ----------------------------------------------------------------------------------------------
-
-
-def prompts(
-  inputs: Any,
-  attention_mask: Any,
-  *,
-  tokenizer: Tokenizer | None,
-  config: GenerationConfig,
-  vocab_size: int,
-  encodes: bool,
-  begin: int | None = None,
-) -> tuple[list[np.ndarray], int]:
-  """Ids of every input, and the width of the batch that they were given as, 0 for texts.
-
-  Args:
-    inputs: a text, texts, ids, rows of ids, or None for the id that begins a text.
-    attention_mask: 0 at what is padding; None: padding is the padding id, if it does not end texts as well.
-    tokenizer: of texts.
-    config: tells special ids.
-    vocab_size: rows of the embedding table.
-    encodes: whether they go to an encoder, whose inputs end with an end.
-    begin: id put before texts; None: none is.
-
-  Raises:
-    UsageError: no such input; an empty one; ids that are none.
-  """
-  if inputs is None:
-    if config.bos_token_id is None or encodes:
-      raise errors.UsageError('no inputs: expected texts or ids')
-    inputs = [[config.bos_token_id]]
-  if isinstance(inputs, str):
-    inputs = [inputs]
-  if isinstance(inputs, list | tuple) and inputs and all(isinstance(text, str) for text in inputs):
-    if tokenizer is None:
-      raise errors.UsageError('inputs are texts, and the model has no tokenizer beside it: expected ids')
-    return [_encoded(text, place, tokenizer, encodes, begin) for place, text in enumerate(inputs, start=1)], 0
-  rows, width = _rows_of(inputs, attention_mask, config)
-  for place, row in enumerate(rows, start=1):
-    if not len(row):
-      raise errors.UsageError(f'input {place} is empty: expected at least one token')
-    if row.min() < 0 or row.max() >= vocab_size:
-      bad = row[(row < 0) | (row >= vocab_size)][0]
-      raise errors.UsageError(f'input {place} has {bad}: expected ids from 0 to {vocab_size - 1}')
-  return rows, width
-
-
-def _encoded(text: str, place: int, tokenizer: Tokenizer, encodes: bool, begin: int | None) -> np.ndarray:
-  ids = tokenizer.encode(text)
-  if encodes:
-    ids, _ = tokenizer.with_special_tokens(ids)
-  elif begin is not None:
-    ids = [begin, *ids]
-  if not ids:
-    raise errors.UsageError(f'input {place} is empty: expected a text to go on from')
-  return np.asarray(ids, np.int32)
-
-
-def _rows_of(inputs: Any, attention_mask: Any, config: GenerationConfig) -> tuple[list[np.ndarray], int]:
-  try:
-    one_row = len(inputs) > 0 and np.ndim(inputs) == 1
-    rows = [np.asarray(row) for row in ([inputs] if one_row else inputs)]
-  except (TypeError, ValueError):  # ragged
-    rows = [np.asarray(row) for row in inputs]
-  if not rows:
-    raise errors.UsageError('inputs are empty: expected at least one text or row of ids')
-  for place, row in enumerate(rows, start=1):
-    if row.ndim != 1 or (len(row) and row.dtype.kind not in 'iu'):
-      raise errors.UsageError(f'input {place} is {row.dtype} {list(row.shape)}: expected a text, or a row of ids')
-  eos = config.eos_token_id if isinstance(config.eos_token_id, tuple) else (config.eos_token_id,)
-  if attention_mask is not None:
-    masks = [np.asarray(mask) != 0 for mask in np.atleast_2d(np.asarray(attention_mask))]
-    if [len(mask) for mask in masks] != [len(row) for row in rows]:
-      raise errors.UsageError(
-        f'attention_mask is {[len(masks), len(masks[0])]}: expected {[len(rows), len(rows[0])]}, as input_ids'
-      )
-  elif config.pad_token_id is not None and config.pad_token_id not in eos and len({len(row) for row in rows}) == 1:
-    masks = [row != config.pad_token_id for row in rows]
-  else:
-    masks = [np.ones(len(row), bool) for row in rows]
-  width = max(len(row) for row in rows)
-  return [row[mask].astype(np.int32) for row, mask in zip(rows, masks, strict=True)], width
-
-
 def result(
   written: Written,
   decoding: Decoding,
   inputs: Sequence[np.ndarray],
   width: int,
   *,
-  start: int | None,
+  starts: np.ndarray | None,
   tokenizer: Tokenizer | None,
 ) -> Generated:
   """What `Writer` wrote, as the caller wants it.
@@ -352,20 +328,20 @@ def result(
     decoding: the options.
     inputs: their ids.
     width: of the batch that they were given as.
-    start: what an encoder-decoder starts from; None: the inputs are the prompts.
+    starts: what an encoder-decoder starts from, int32 `[B, P]`; None: the inputs are the prompts.
     tokenizer: of the texts.
   """
   count = written.tokens.shape[1]
   lengths = np.asarray(written.lengths).reshape(-1)
   tokens = np.asarray(written.tokens).reshape(len(lengths), -1)[:, : max(int(lengths.max()), 1)]
-  if start is not None:
-    before = np.full((len(tokens), 1), start, np.int32)
+  if starts is not None:
+    before = starts
   else:
     wide = max(max(map(len, inputs)), width)
     before = np.full((len(inputs), wide), decoding.pad, np.int32)
     for row, ids in enumerate(inputs):
       before[row, wide - len(ids) :] = ids
-    before = np.repeat(before, count, axis=0)
+  before = np.repeat(before, count, axis=0)
   new_ids = [row[:length] for row, length in zip(tokens, lengths, strict=True)]
   texts = None if tokenizer is None else [tokenizer.decode(_text_ids(ids, decoding)) for ids in new_ids]
   with_scores, beams = written.token_scores is not None, (decoding.options.num_beams or 1) > 1

@@ -14,7 +14,7 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from t5x_lite import generation, model_dir, saved_config, stored_models
+from t5x_lite import generation, model_dir, prompts, saved_config, stored_models
 from t5x_lite.core import errors
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.decoding.config import GenerationConfig
@@ -36,6 +36,7 @@ class Pretrained:
     params: its parameters, float32, a dict of dicts.
     config: the config.json of transformers: as it was read, or as it would be exported.
     report: what became of the tensors that were read, and which parameters are new.
+    assistant_model: a smaller model that drafts what this one writes, where `generate` is told none.
   """
 
   def __init__(
@@ -43,6 +44,7 @@ class Pretrained:
   ):
     self.module, self.params, self.report = module, params, report
     self.config: Mapping[str, Any] = stored.config
+    self.assistant_model: Pretrained | None = None
     self._stored, self._mesh = stored, mesh
     self._jitted = jax.jit(functools.partial(_outputs, module, self.config), static_argnames='choices')
 
@@ -100,9 +102,11 @@ class Pretrained:
     inputs: Any = None,
     *,
     attention_mask: Any = None,
+    decoder_input_ids: Any = None,
     generation_config: GenerationConfig | None = None,
     seed: int = 0,
     rows: Sequence[int] | None = None,
+    assistant_model: Pretrained | None = None,
     **options: Any,
   ) -> Generated:
     """Writes text, as `generate` of transformers does, by options of the same names (see `GenerationConfig`).
@@ -111,20 +115,27 @@ class Pretrained:
       inputs: a text or a list of texts; or ids `[L]`, `[B, L]`, or rows of any lengths, padded on any side or not.
         None: the id that begins a text.
       attention_mask: `[B, L]`, 0 at what is padding; None: padding is the padding id, if it does not end texts as well.
+      decoder_input_ids: ids `[P]` or `[B, P]` that the output of an encoder-decoder begins with. As in transformers the
+        start token is put in front where no row has it there, and `max_length` counts them.
       generation_config: the options, instead of this model's own.
       seed: of what is drawn.
       rows: numbers of the inputs, by which they draw, so that an input is continued alike in any batch; None: their
         places.
+      assistant_model: a smaller model of the same kind and vocabulary, which drafts `num_assistant_tokens` at a time
+        (see `decoding.speculative`). Greedily the ids are those without it; what is drawn has the same distribution.
       **options: such as `num_beams=4`, `max_new_tokens=64`, `do_sample=True`, `top_p=0.9`; they go before
         those of the configuration.
 
     Raises:
       UsageError: a model that writes nothing, an option that there is not, options that do not go together, an empty
-        input or one that is too long.
+        input or one that is too long; an assistant of another vocabulary.
     """
     writer = self.writer
+    assistant = self.assistant_model if assistant_model is None else assistant_model
     config = (self.generation_config if generation_config is None else generation_config).with_options(options)
-    prompts, width = generation.prompts(
+    if assistant is not None:
+      check_assists(self, assistant, config)
+    rows_of_ids, width = prompts.prompts(
       inputs,
       attention_mask,
       tokenizer=None if not _has_text(inputs) else self.tokenizer,
@@ -133,23 +144,29 @@ class Pretrained:
       encodes=writer.encodes,
       begin=self._begin,
     )
+    starts = None
+    if writer.encodes:
+      starts = prompts.decoder_prompts(decoder_input_ids, len(rows_of_ids), config, self.module.config.vocab_size)
+    elif decoder_input_ids is not None:
+      raise errors.UsageError(
+        f'decoder_input_ids for model {type(self.module).__name__}: it has no encoder, expected all ids as inputs'
+      )
     written, decoding = writer(
-      prompts,
+      rows_of_ids,
       config,
       seed=seed,
       tokenizer=self.tokenizer if config.stop_strings else None,
       num_tokens=self._num_tokens,
       width=width,
       numbers=rows,
+      assistant=None if assistant is None else assistant.writer,
+      starts=starts,
     )
-    start = config.decoder_start_token_id if config.decoder_start_token_id is not None else config.bos_token_id
-    return generation.result(
-      written, decoding, prompts, width, start=start if writer.encodes else None, tokenizer=self.tokenizer
-    )
+    return generation.result(written, decoding, rows_of_ids, width, starts=starts, tokenizer=self.tokenizer)
 
   def prompt_ids(self, text: str) -> np.ndarray:
     """The ids, int32 `[L]`, that `generate` makes of a text. Raises UsageError where there are none."""
-    found, _ = generation.prompts(
+    found, _ = prompts.prompts(
       text,
       None,
       tokenizer=self.tokenizer,
@@ -254,6 +271,22 @@ def _outputs(
   named = hf_call.named_outputs(module, outputs, choices)
   loss = hf_call.loss_of(module, config, named, targets)
   return named if loss is None else {'loss': loss, **named}
+
+
+def check_assists(model: Pretrained, assistant: Pretrained, config: GenerationConfig) -> None:
+  """Raises UsageError unless a model can draft what another one writes by these options."""
+  if not isinstance(assistant, Pretrained):
+    raise errors.UsageError(f'assistant_model is {assistant!r}: expected what load_pretrained returns')
+  generation.check_assists(model.writer, assistant.writer, config)
+  own, other = model.tokenizer, assistant.tokenizer
+  if own is None or other is None or own.fingerprint == other.fingerprint:
+    return  # without a tokenizer nobody can tell
+  from t5x_lite.data.vocabularies.token_bytes import token_bytes
+
+  if token_bytes(own) != token_bytes(other):  # the same vocabulary may lie in files of two kinds
+    raise errors.UsageError(
+      f'assistant_model {assistant.source} has another vocabulary than {model.source}: expected the same'
+    )
 
 
 def _has_text(inputs: Any) -> bool:

@@ -61,6 +61,25 @@ def test_options_are_flags_and_bad_lines_are_told(t5, tmp_path, capsys):
   assert same.texts == [*rows[0]['predictions'], *rows[2]['predictions']]
 
 
+def test_a_smaller_model_drafts_by_a_flag(t5, tmp_path, capsys):
+  smaller = saved(
+    tmp_path / 'smaller', T5(T5Config(**{**SIZES, 'emb_dim': 4}, num_encoder_layers=1, num_decoder_layers=1))
+  )
+  lines, flags = ['{"inputs": "one"}', '{"inputs": "two words"}'], ('--max_new_tokens=7', '--output_scores')
+  _, plain = run(t5, tmp_path, lines, *flags)
+  drafting = (f'--assistant_model={smaller}', '--num_assistant_tokens=3')
+  code, drafted = run(t5, tmp_path, lines, *flags, *drafting, name='drafted.jsonl')
+  one, other = ([json.loads(line) for line in file.read_text().splitlines()] for file in (plain, drafted))
+  assert code == 0 and [row['prediction'] for row in one] == [row['prediction'] for row in other]
+  assert [row['score'] for row in one] == pytest.approx([row['score'] for row in other], abs=1e-4)
+  for more, told in (
+    (('--mode=score',), 'expected mode generate'),
+    (('--num_beams=2',), 'expected greedy or sampling'),
+  ):
+    code, _ = run(t5, tmp_path, lines, *drafting, *more, name='not.jsonl')
+    assert code == 2 and told in capsys.readouterr().err
+
+
 def test_likelihoods_are_those_of_the_model(t5, tmp_path):
   code, output = run(t5, tmp_path, ['{"inputs": "one", "targets": "two words"}'], '--mode=score', name='out.csv')
   (row,) = csv.DictReader(output.read_text().splitlines())

@@ -21,7 +21,8 @@ _NOT_OURS = (
   ),
   *('force_words_ids', 'guidance_scale', 'low_memory', 'max_time', 'num_beam_groups', 'output_attentions', 'top_h'),
   *('output_hidden_states', 'output_logits', 'penalty_alpha', 'prompt_lookup_num_tokens', 'token_healing', 'use_mtp'),
-  *('watermarking_config', 'sequence_bias', 'return_dict_in_generate', 'num_assistant_tokens'),
+  *('watermarking_config', 'sequence_bias', 'return_dict_in_generate'),
+  *('assistant_confidence_threshold', 'num_assistant_tokens_schedule'),
 )
 _DEFAULTS: dict[str, Any] = {
   'max_length': 20,
@@ -44,6 +45,7 @@ _DEFAULTS: dict[str, Any] = {
   'remove_invalid_values': False,
   'num_return_sequences': 1,
   'output_scores': False,
+  'num_assistant_tokens': 5,
 }
 # Of numbers: the least, the most, and whether the bounds themselves are allowed.
 _RANGES: dict[str, tuple[float, float, bool]] = {
@@ -53,6 +55,7 @@ _RANGES: dict[str, tuple[float, float, bool]] = {
   'min_new_tokens': (0, 2**31, True),
   'num_beams': (1, 2**31, True),
   'num_return_sequences': (1, 2**31, True),
+  'num_assistant_tokens': (1, 2**31, True),
   'temperature': (0.0, float('inf'), False),
   'top_k': (0, 2**31, True),
   'top_p': (0.0, 1.0, True),
@@ -106,6 +109,7 @@ class GenerationConfig:
     exponential_decay_length_penalty: `(start, factor)`: the end becomes likelier from so many tokens on.
     num_return_sequences: rows returned for each input.
     output_scores: whether the log-probability of every token is returned.
+    num_assistant_tokens: with an `assistant_model`, so many tokens are drafted at a time; 5 where it is not given.
     pad_token_id: what follows the end of a row.
     bos_token_id: the start of a text.
     eos_token_id: what ends a row; several may.
@@ -142,6 +146,7 @@ class GenerationConfig:
   exponential_decay_length_penalty: tuple[int, float] | None = None
   num_return_sequences: int | None = None
   output_scores: bool | None = None
+  num_assistant_tokens: int | None = None
   pad_token_id: int | None = None
   bos_token_id: int | None = None
   eos_token_id: int | Ids | None = None

@@ -6,7 +6,8 @@ All of it is pure, to be jitted by the caller. A model that writes has the metho
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,20 @@ from t5x_lite.decoding.beam import beam_search
 from t5x_lite.decoding.config import Decoding, GenerationConfig
 from t5x_lite.decoding.engine import Cache, Start, TokensToLogits, Written
 from t5x_lite.decoding.sampling import sample
+from t5x_lite.decoding.speculative import Draft, speculate
 from t5x_lite.decoding.stopping import StopTable
+
+
+class Assistant(NamedTuple):
+  """A smaller model of the same kind and vocabulary, which drafts.
+
+  Attributes:
+    module: the model.
+    params: its parameters.
+  """
+
+  module: nn.Module
+  params: Any
 
 
 def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
@@ -26,7 +40,11 @@ def row_keys(key: jax.Array, rows: jax.Array) -> jax.Array:
 
 
 def decode(
-  tokens_to_logits: TokensToLogits, start: Start, decoding: Decoding, keys: jax.Array | None = None
+  tokens_to_logits: TokensToLogits,
+  start: Start,
+  decoding: Decoding,
+  keys: jax.Array | None = None,
+  draft: Draft | None = None,
 ) -> Written:
   """Writes by the options: greedily, by sampling, or by beam search.
 
@@ -35,11 +53,14 @@ def decode(
     start: where to begin.
     decoding: the options.
     keys: of the rows, `[B]`; needed where `do_sample` is set.
+    draft: of a smaller model, for one continuation of every row; None: each token is a pass.
   """
   if decoding.options.do_sample:
     assert keys is not None, 'sampling without keys'
   else:
     keys = None
+  if draft is not None:
+    return speculate(tokens_to_logits, start, draft, decoding, keys)
   method = sample if (decoding.options.num_beams or 1) == 1 else beam_search
   return method(tokens_to_logits, start, decoding, keys)
 
@@ -53,6 +74,7 @@ def write_from_encoder(
   *,
   keys: jax.Array | None = None,
   stop: StopTable | None = None,
+  assistant: Assistant | None = None,
 ) -> Written:
   """What an encoder-decoder writes.
 
@@ -64,15 +86,22 @@ def write_from_encoder(
     decoding: the options.
     keys: see `decode`.
     stop: finds stop strings.
+    assistant: drafts what this model judges (see `speculative`).
   """
-  variables = {'params': params}
+  if assistant is not None:
+    batch, prompt, keys = _each_alone(decoding, (dict(batch), prompt), keys)
   tokens, segments = batch[_TOKENS], batch[_SEGMENTS]
-  encoded = module.apply(variables, batch, method='encode')
-  length = prompt.shape[1] + decoding.branches * (decoding.max_new - 1)
-  cache = module.apply(variables, length, encoded, segments, method='init_cache')
-  logits, cache = module.apply(variables, prompt, cache, last_only=True, method='decode_with_cache')
+
+  def read(module: nn.Module, params: Any, branches: int) -> tuple[jax.Array, Cache]:
+    variables = {'params': params}
+    encoded = module.apply(variables, batch, method='encode')
+    length = prompt.shape[1] + branches * (decoding.max_new - 1)
+    cache = module.apply(variables, length, encoded, segments, method='init_cache')
+    return module.apply(variables, prompt, cache, last_only=True, method='decode_with_cache')
+
+  logits, cache = read(module, params, decoding.branches if assistant is None else 1)
   start = Start(logits[:, 0], prompt, cache, jnp.where(segments > 0, tokens, -1), stop)
-  return decode(_step_of(module, variables), start, decoding, keys)
+  return _go_on(_step_of(module, params), start, decoding, keys, assistant, read)
 
 
 def write_from_prompt(
@@ -85,6 +114,7 @@ def write_from_prompt(
   keys: jax.Array | None = None,
   stop: StopTable | None = None,
   bidirectional: bool = False,
+  assistant: Assistant | None = None,
 ) -> Written:
   """How a decoder-only model goes on.
 
@@ -97,16 +127,20 @@ def write_from_prompt(
     keys: see `decode`.
     stop: finds stop strings.
     bidirectional: whether a prompt sees all of itself, as the prefix of a prefix LM does.
+    assistant: drafts what this model judges (see `speculative`).
   """
-  variables = {'params': params}
-  rows, length = tokens.shape
+  if assistant is not None:
+    tokens, segment_ids, keys = _each_alone(decoding, (tokens, segment_ids), keys)
   more = {'bidirectional': True} if bidirectional else {}
-  cache = _prompt_cache(module, variables, rows, length, decoding)
-  logits, cache = module.apply(
-    variables, tokens, cache, segment_ids, last_only=True, method='decode_with_cache', **more
-  )
+
+  def read(module: nn.Module, params: Any, branches: int) -> tuple[jax.Array, Cache]:
+    variables = {'params': params}
+    cache = _prompt_cache(module, variables, *tokens.shape, decoding, branches)
+    return module.apply(variables, tokens, cache, segment_ids, last_only=True, method='decode_with_cache', **more)
+
+  logits, cache = read(module, params, decoding.branches if assistant is None else 1)
   start = Start(logits[:, 0], jnp.where(segment_ids > 0, tokens, -1), cache, stop=stop)
-  return decode(_step_of(module, variables), start, decoding, keys)
+  return _go_on(_step_of(module, params), start, decoding, keys, assistant, read)
 
 
 def generate_from_encoder(
@@ -162,16 +196,42 @@ def _greedy(prompt: int, new: int, eos_id: int, num_tokens: int | None) -> Decod
   return Decoding(options.complete(prompt).options, prompt == 1, new, 0, (eos_id,), 0, num_tokens)
 
 
-def _prompt_cache(module: Any, variables: Any, rows: int, length: int, decoding: Decoding) -> Cache:
+def _prompt_cache(module: Any, variables: Any, rows: int, length: int, decoding: Decoding, branches: int) -> Cache:
   """An empty cache, exactly as long as it must be: the token written last is never read."""
   more = {}
-  if decoding.branches > 1 and getattr(module, 'SHARES_PROMPTS', False):
-    more = {'prompt_length': length, 'branches': decoding.branches}
+  if branches > 1 and getattr(module, 'SHARES_PROMPTS', False):
+    more = {'prompt_length': length, 'branches': branches}
   return module.apply(variables, rows, length + decoding.max_new - 1, method='init_cache', **more)
 
 
-def _step_of(module: Any, variables: Any) -> TokensToLogits:
+def _each_alone(decoding: Decoding, arrays: tuple[Any, Any], keys: jax.Array | None) -> tuple[Any, Any, Any]:
+  """Inputs and keys with a row for each continuation: what is drafted for one says nothing of another."""
+  count = decoding.returned
+  first, second = jax.tree.map(lambda leaf: jnp.repeat(leaf, count, axis=0), arrays)
+  if keys is not None:
+    keys = jax.vmap(lambda key: row_keys(key, jnp.arange(count, dtype=jnp.int32)))(keys).reshape(-1)
+  return first, second, keys
+
+
+def _go_on(
+  step: TokensToLogits,
+  start: Start,
+  decoding: Decoding,
+  keys: jax.Array | None,
+  assistant: Assistant | None,
+  read: Callable[[nn.Module, Any, int], tuple[jax.Array, Cache]],
+) -> Written:
+  """What follows a prompt that was read; `read` has another model read it."""
+  if assistant is None:
+    return decode(step, start, decoding, keys)
+  _, cache = read(*assistant, 1)
+  written = decode(step, start, decoding, keys, Draft(_step_of(*assistant), cache))
+  # The continuations of every row side by side again.
+  return jax.tree.map(lambda leaf: leaf.reshape(-1, decoding.returned, *leaf.shape[2:]), written)
+
+
+def _step_of(module: Any, params: Any) -> TokensToLogits:
   def tokens_to_logits(tokens: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
-    return module.apply(variables, tokens, cache, method='decode_with_cache')
+    return module.apply({'params': params}, tokens, cache, method='decode_with_cache')
 
   return tokens_to_logits

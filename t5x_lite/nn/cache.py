@@ -149,6 +149,14 @@ class DecodeCache(struct.PyTreeNode):
     visible = jnp.take_along_axis(self.branches.visible, chosen[..., None], axis=1)
     return self.replace(branches=self.branches.replace(visible=visible))
 
+  def rewound(self, index: jax.Array) -> DecodeCache:
+    """The cache as it was when the first `index` slots, int32, had been read; it has no branches."""
+    assert self.branches is None, 'rewinding a cache of several continuations'
+    segments = self.segment_ids
+    if segments is not None:
+      segments = jnp.where(jnp.arange(segments.shape[1]) < index, segments, 0)
+    return self.replace(index=jnp.asarray(index, jnp.int32), segment_ids=segments)
+
   @property
   def slots(self) -> int:
     """How many tokens of a row there is room for."""

@@ -40,6 +40,7 @@ def infer(
   top: int = 5,
   seed: int = 0,
   interactive: bool = False,
+  assistant_model: str | None = None,
   mesh: MeshShape = MeshShape(),  # noqa: B008, a frozen value
 ) -> int:
   """Writes a row for each line of a file.
@@ -61,6 +62,8 @@ def infer(
     top: of 'fill': tokens for each mask.
     seed: of what is drawn.
     interactive: whether lines are asked for at a prompt, and answered one by one.
+    assistant_model: of 'generate': a smaller model, which drafts what the model writes; whatever `load_pretrained`
+      reads. None: none does.
     mesh: how devices are arranged.
 
   Returns:
@@ -77,6 +80,10 @@ def infer(
   _check_not_same(input, output)
   model = _loaded(checkpoint, module, tokenizer, mesh, batch_size)
   modes.tokenizer_of(model)
+  if assistant_model is not None:
+    if mode != 'generate':
+      raise errors.UsageError(f'assistant_model={assistant_model!r} with mode {mode!r}: expected mode generate')
+    model.assistant_model = _loaded(assistant_model, module, None, mesh, batch_size)
   lengths = task_feature_lengths or {}
   options = Options(
     generation=_options(model, generation, lengths.get('targets')),
@@ -85,6 +92,8 @@ def infer(
     pooling=pooling,
     top=top,
   )
+  if model.assistant_model is not None:
+    pretrained.check_assists(model, model.assistant_model, options.generation)
   try:
     made = modes.make(mode, model, options)
   except errors.UsageError as error:
@@ -95,6 +104,7 @@ def infer(
   kind_in = rows.format_of(input_format, input)
   kind_out = rows.format_of(output_format, output, default='jsonl')
   settings = {'checkpoint': checkpoint, 'input': input, 'mode': mode, 'options': dataclasses.asdict(options)}
+  settings |= {} if assistant_model is None else {'assistant_model': assistant_model}
   _work(made, (input, kind_in), (output, kind_out), (batch_size, devices), settings)
   return 0
 
