@@ -120,7 +120,7 @@ def check_length(module: Any, spec: Mapping[str, jax.ShapeDtypeStruct]) -> None:
   if _ours(module, _FEATURES) is None or getattr(module.config, 'positions', None) != 'learned':
     return
   config = module.config
-  most = config.max_length - getattr(config, 'first_position', 0)
+  most = config.max_length - getattr(config, 'first_position', 0) - config.prompt_length
   longest = max(leaf.shape[1] for leaf in spec.values())
   if longest > most:
     raise errors.UsageError(

@@ -79,7 +79,7 @@ class Writer:
   def max_positions(self) -> int | None:
     """Tokens that a row may have, None for any number."""
     config = self.module.config
-    return config.max_length if getattr(config, 'positions', None) == 'learned' else None
+    return config.max_length - config.prompt_length if getattr(config, 'positions', None) == 'learned' else None
 
   def __call__(
     self,

@@ -24,6 +24,7 @@ from t5x_lite.interop import loading
 from t5x_lite.interop.loading import Fresh, Report
 from t5x_lite.interop.names import LAYER, Entry
 from t5x_lite.interop.tensors import Index
+from t5x_lite.nn.adapter import is_addition
 from t5x_lite.runs.description import description
 from t5x_lite.training import adaptation, checkpoints
 
@@ -119,7 +120,7 @@ def own_table(boxed: Any) -> tuple[Entry, ...]:
     entries[ours] = Entry(
       ours,
       theirs,
-      head=parts[0] in ('heads', 'mlm', 'lm', 'logits_dense'),
+      head=parts[0] in ('heads', 'mlm', 'lm', 'logits_dense') or is_addition(name),
       vocabulary=axis_names.index(axes.VOCAB) if axes.VOCAB in axis_names else None,
     )
   return tuple(entries.values())

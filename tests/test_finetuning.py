@@ -111,6 +111,25 @@ def test_low_rank_updates_leave_the_rest_alone_and_are_merged_when_loaded(start,
   assert own['score/accuracy'] == last['score/accuracy']
 
 
+@pytest.mark.slow
+def test_adapters_are_saved_loaded_and_evaluated(start, tmp_path):
+  run = tmp_path / 'run'
+  flags = arguments(start, run, '--gin_file=adaptation/adapters.gin', '--gin.ADAPTER_DIM=4', NUM_EPOCHS=2)
+  assert train.main(flags) == 0
+  before, after = load_pretrained(start / 'model'), load_pretrained(run)
+  assert after.module.config.adapter_dim == 4
+  old, new = tree.named_leaves(before.params), tree.named_leaves(after.params)
+  for name in set(old) & set(new):
+    np.testing.assert_array_equal(old[name], new[name])
+  added = {name for name in new if name not in old and not name.startswith('heads/')}
+  assert added and all('_adapter/' in name for name in added)
+  assert all(np.abs(new[name]).max() > 0 for name in added)
+  assert evaluate.main(['evaluate', f'--checkpoint={run}', f'--output={tmp_path / "out"}']) == 0
+  (own,) = rows(tmp_path / 'out' / 'metrics.jsonl')
+  last = [row for row in rows(run / 'metrics.jsonl') if row['split'] == 'validation'][-1]
+  assert own['score/accuracy'] == last['score/accuracy']
+
+
 TINY = {'emb_dim': 16, 'mlp_dim': 32, 'num_heads': 2, 'head_dim': 8}
 SHORT = ['--gin.TRAIN_STEPS=2', '--gin.BATCH_SIZE=8', '--gin.EVAL_PERIOD=0', '--gin.CHECKPOINT_PERIOD=0']
 SHORT += ['--gin.VOCABULARY=@embedded_vocabulary()', '--gin.embedded_vocabulary.size=1000', '--gin.VOCAB_SIZE=1104']
@@ -145,6 +164,42 @@ def test_a_model_that_writes_is_scored_by_what_it_writes_and_by_ranks(start, tmp
   for each in predicted:  # a model that has learned nothing chooses some label all the same
     scores = each['details']['log_likelihoods']
     assert each['prediction'] == int(np.argmax(scores)) and max(scores) < 0
+
+
+@pytest.mark.slow
+def test_a_prompt_is_tuned_saved_evaluated_and_written_behind(start, tmp_path, capsys):
+  sizes = {**TINY, 'num_encoder_layers': 1, 'num_decoder_layers': 1}
+  common = [*(f'--gin.T5Config.{name}={n}' for name, n in sizes.items()), *SHORT, '--gin.TASK_NAME=glue_sst2']
+  common += [f'--gin.TASK_DIRECTORY={start}', "--gin.TASK_FEATURE_LENGTHS={'inputs': 32, 'targets': 16}"]
+  data = ['--gin_file=data/glue.gin', '--gin_file=data/original_files.gin']
+  whole, run = tmp_path / 'whole', tmp_path / 'run'
+  files = ['--gin_file=models/t5_tiny.gin', '--gin_file=runs/pretrain.gin', *data]
+  assert train.main(['train', *files, *common, f'--gin.MODEL_DIR={whole}']) == 0
+  files = ['--gin_file=models/t5_tiny.gin', '--gin_file=runs/finetune.gin', *data]
+  tuned = [*files, '--gin_file=adaptation/prompt_tuning.gin', *common, '--gin.TRAIN_STEPS=6', '--gin.PROMPT_LENGTH=5']
+  tuned += [f'--gin.INITIAL_CHECKPOINT_PATH={whole}', f'--gin.MODEL_DIR={run}']
+  tuned += ['--gin.create_learning_rate_scheduler.base_learning_rate=0.3']
+  assert train.main(['train', *tuned]) == 0
+  before, after = load_pretrained(whole), load_pretrained(run)
+  old, new = tree.named_leaves(before.params), tree.named_leaves(after.params)
+  assert set(new) - set(old) == {'soft_prompt/vectors'} and new['soft_prompt/vectors'].shape == (5, TINY['emb_dim'])
+  for name in old:
+    np.testing.assert_array_equal(old[name], new[name])
+  # The whole model takes the same prompt, and writes the same behind it.
+  grown = load_pretrained(whole, prompt_length=5)
+  grown.params = {**grown.params, 'soft_prompt': after.params['soft_prompt']}
+  texts, options = ['it was good', 'bad'], {'max_new_tokens': 6}
+  np.testing.assert_array_equal(after.generate(texts, **options).ids, grown.generate(texts, **options).ids)
+  assert evaluate.main(['evaluate', f'--checkpoint={run}']) == 0
+  (row,) = rows(run / 'eval' / 'metrics.jsonl')
+  assert row['examples'] == 16
+  # Rows of several examples would show the prompt to the first of them alone.
+  capsys.readouterr()
+  assert train.main(['train', *tuned, '--gin.DatasetConfig.pack=True', f'--gin.MODEL_DIR={tmp_path / "no"}']) == 2
+  assert 'expected DatasetConfig.pack = False' in capsys.readouterr().err
+  # And transformers has no such model.
+  with pytest.raises(errors.UsageError, match='soft_prompt/vectors'):
+    after.save(tmp_path / 'hf')
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ JOINED_KV = 'joined_kv'  # N * H, the flattened output axis of a query, key or v
 VOCAB = 'vocab'  # V
 POSITION = 'position'  # rows of a learned position table
 RELPOS_BUCKETS = 'relpos_buckets'
+ADAPTER = 'adapter'  # the bottleneck of an adapter, the positions of a soft prompt: too few to shard
 LABELS = 'labels'  # outputs of a task head: too few to shard
 EXPERT = 'expert'  # E
 LAYERS = 'layers'  # Y, the leading axis that `nn.Stack` scans over

@@ -42,14 +42,15 @@ class Embed:
     self._encodes = hasattr(model.module, 'encode') and type(model.module).__name__ == 'T5'
     config = model.module.config
     limit = getattr(config, 'max_length', None)
-    limit = None if limit is None else limit - getattr(config, 'first_position', 0)
+    limit = None if limit is None else limit - getattr(config, 'first_position', 0) - config.prompt_length
     limits = [each for each in (limit, self._tokenizer.model_max_length, options.max_input_length) if each is not None]
     self._longest = min(limits, default=None)
 
     def vectors(params: Any, batch: Mapping[str, jax.Array], real: jax.Array) -> jax.Array:
       method = 'encode' if self._encodes else 'outputs'
       out = model.module.apply({'params': params}, batch, deterministic=True, method=method)
-      hidden = (out if self._encodes else out['last_hidden_state']).astype(jnp.float32)
+      hidden = out[:, config.prompt_length :] if self._encodes else out['last_hidden_state']
+      hidden = hidden.astype(jnp.float32)
       pooled = _pooled(hidden, real.astype(jnp.float32), self._pooling)
       if normalises:
         pooled = pooled / jnp.maximum(jnp.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)

@@ -53,7 +53,7 @@ class Fill:
       mask = tokenizer.role_tokens().get('mask', '[MASK]')
       raise ValueError(f'no mask to fill: expected {mask} in the text')
     config = self._model.module.config
-    longest = config.max_length - config.first_position
+    longest = config.max_length - config.first_position - config.prompt_length
     if len(ids) > longest:
       raise ValueError(f'a text of {len(ids)} tokens: the model has positions for {longest}')
     return Item(np.asarray(ids, np.int32), {'text': text}, places)
@@ -61,7 +61,10 @@ class Fill:
   def run(self, items: Sequence[Item], length: int, numbers: Sequence[int]) -> list[dict[str, Any]]:
     """For each mask the likeliest tokens and their probabilities; the text with the first of each."""
     config, tokenizer = self._model.module.config, self._tokenizer
-    length = max(min(length, config.max_length - config.first_position), max(len(item.ids) for item in items))
+    length = max(
+      min(length, config.max_length - config.first_position - config.prompt_length),
+      max(len(item.ids) for item in items),
+    )
     ids = np.full((len(items), length), tokenizer.pad_id, np.int32)
     mask = np.zeros_like(ids)
     places = np.zeros((len(items), max(len(item.more) for item in items)), np.int32)

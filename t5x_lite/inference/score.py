@@ -78,7 +78,8 @@ class Score:
     if not len(targets):
       raise ValueError('nothing to score: expected a text')
     ids = np.asarray([*before, *targets], np.int32)
-    longest = getattr(self._model.module.config, 'max_length', None)
+    config = self._model.module.config
+    longest = config.max_length - config.prompt_length if hasattr(config, 'max_length') else None
     if longest is not None and len(ids) - 1 > longest:
       raise ValueError(f'a text of {len(ids) - 1} tokens: the model has positions for {longest}')
     shown = {'inputs': prompt, 'targets': target} if prompt else {'text': target}

@@ -14,8 +14,9 @@ import numpy as np
 
 from t5x_lite.core import tree
 from t5x_lite.core.errors import UsageError
-from t5x_lite.interop.names import LAYER, Entry, Place, first_few, places_of
+from t5x_lite.interop.names import LAYER, Entry, Place, first_few, pattern_of, places_of
 from t5x_lite.interop.tensors import Index, TensorSource
+from t5x_lite.nn.adapter import is_addition
 
 # From names of ours to freshly initialised arrays, on the devices where the parameters will be.
 Fresh = Callable[[Sequence[str]], Mapping[str, jax.Array]]
@@ -70,7 +71,7 @@ def load(
   Raises:
     UsageError: a tensor is missing or does not fit, by name; nothing is read then.
   """
-  places = places_of(table, abstract)
+  places = places_of([*_additions(abstract), *table], abstract)
   found, lacking, longer, resized = _match(places, source, may_lack=fresh is not None, resize=resize)
   ignored = _ignored(places, source, found)
   _check_tied(places, source, found)
@@ -91,6 +92,12 @@ def load(
   params = jax.tree_util.tree_map_with_path(place, abstract)
   loaded = tuple(place.name for place in places if place.name not in lacking)
   return params, Report(loaded, tuple(lacking), tuple(resized), tuple(ignored))
+
+
+def _additions(abstract: Any) -> list[Entry]:
+  """Entries of adapters and soft prompts, which no file of others has: they are freshly initialised."""
+  names = {pattern_of(name) for name in tree.named_leaves(abstract) if is_addition(name)}
+  return [Entry(name, name, head=True) for name in sorted(names)]
 
 
 def _bounds(index: Index, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:

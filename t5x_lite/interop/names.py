@@ -128,6 +128,11 @@ class Place:
     return (None,) if self.layers is None else self.layers
 
 
+def pattern_of(name: str) -> str:
+  """The name of a leaf as a table has it, for every layer alike."""
+  return '/'.join(LAYER if part == 'layers' or _UNROLLED.fullmatch(part) else part for part in name.split('/'))
+
+
 def places_of(table: Iterable[Entry], params: Any) -> list[Place]:
   """Every leaf of `params` (arrays or shapes), with the entry that names it."""
   by_name = {entry.ours: entry for entry in table}
@@ -136,7 +141,7 @@ def places_of(table: Iterable[Entry], params: Any) -> list[Place]:
     parts = name.split('/')
     numbers = [match for match in map(_UNROLLED.fullmatch, parts) if match]
     stacked = tree.is_stacked(name)
-    pattern = '/'.join(LAYER if part == 'layers' or _UNROLLED.fullmatch(part) else part for part in parts)
+    pattern = pattern_of(name)
     if name in by_name:  # a table may also name a leaf literally: a stack as a whole, or one layer of it
       places.append(Place(name, tuple(leaf.shape), by_name[name], None, False))
     elif pattern not in by_name:

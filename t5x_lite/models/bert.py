@@ -25,6 +25,7 @@ from t5x_lite.core.logits import LABEL_LOGITS, FactoredLogits
 from t5x_lite.models import heads
 from t5x_lite.models.config import ModelConfig, check_choice, normal_init
 from t5x_lite.nn import flops
+from t5x_lite.nn.adapter import SoftPrompt, extended
 from t5x_lite.nn.embed import Embed
 from t5x_lite.nn.norm import LayerNorm
 from t5x_lite.nn.positions import LearnedPositions, sinusoidal_positions
@@ -110,12 +111,15 @@ class BertEmbeddings(nn.Module):
     self.norm = LayerNorm(config.norm_epsilon, dtype=dtype)
     self.dropout = nn.Dropout(config.dropout_rate)
 
-  def __call__(self, batch: Batch, *, deterministic: bool = True) -> jax.Array:
-    """`[B, L, D]` for the encoder keys of a batch."""
+  def __call__(self, batch: Batch, *, prompt: SoftPrompt | None = None, deterministic: bool = True) -> jax.Array:
+    """`[B, L, D]` for the encoder keys of a batch; but for its tokens, they count those of a soft prompt."""
     tokens = batch[key(ENCODER, INPUT_TOKENS)]
     positions = batch[key(ENCODER, POSITIONS)] + self.config.first_position
-    types = batch.get(key(ENCODER, TOKEN_TYPE_IDS), jnp.zeros_like(tokens))
-    x = self.tokens(tokens) + self.token_types(types)
+    types = batch.get(key(ENCODER, TOKEN_TYPE_IDS), jnp.zeros_like(positions))
+    x = self.tokens(tokens)
+    if prompt is not None:
+      x = prompt(x)
+    x += self.token_types(types)
     if self.config.positions == 'learned':
       x += self.positions(positions)
     elif self.config.positions == 'sinusoidal':
@@ -132,6 +136,7 @@ class Bert(nn.Module):
     """Makes the submodules and parameters."""
     config, init = self.config, normal_init(self.config.initializer_range)
     self.embeddings = BertEmbeddings(config)
+    self.soft_prompt = config.soft_prompt(init) if config.prompt_length else None
     self.blocks = Stack(config.block(), config.num_layers, scan=config.scan_layers, remat_policy=config.remat_policy)
     if 'mlm' in config.heads:
       self.mlm = heads.MaskedLanguageModel(
@@ -180,16 +185,17 @@ class Bert(nn.Module):
 
   def encode(self, batch: Batch, *, deterministic: bool = True) -> jax.Array:
     """The last hidden state `[B, L, D]`."""
+    batch = extended(batch, ENCODER, self.config.prompt_length)
     segments, positions = batch[key(ENCODER, SEGMENT_IDS)], batch[key(ENCODER, POSITIONS)]
     context = Context(mask=self.config.encoder_mask(segments, positions), positions=positions)
-    x = self.embeddings(batch, deterministic=deterministic)
-    return self.blocks(x, context, deterministic=deterministic)[0]
+    x = self.embeddings(batch, prompt=self.soft_prompt, deterministic=deterministic)
+    return self.blocks(x, context, deterministic=deterministic)[0][:, self.config.prompt_length :]
 
   def flops_per_step(self, spec: Mapping[str, jax.ShapeDtypeStruct]) -> float:
     """Analytic FLOPs of a training step on batches of these shapes (see `nn.flops`)."""
     config = self.config
     batch, length = spec[key(ENCODER, INPUT_TOKENS)].shape
-    row = config.num_layers * flops.block_flops(config.block(), length)
+    row = config.num_layers * flops.block_flops(config.block(), length + config.prompt_length)
     if not is_labelled(spec):  # else a head for labels, which is small
       row += 2 * length * config.emb_dim**2 + flops.logits_flops(length, config.emb_dim, config.vocab_size)
     return float(flops.BACKWARD_TOO * batch * row)

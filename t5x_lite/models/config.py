@@ -10,12 +10,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from t5x_lite.core.errors import UsageError, unknown
+from t5x_lite.nn.adapter import SoftPrompt
 from t5x_lite.nn.attend import AUTO, IMPLEMENTATIONS
 from t5x_lite.nn.linear import Initializer
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.mlp import activation
 from t5x_lite.nn.moe import Routing
 from t5x_lite.nn.transformer import REMAT_POLICIES, BlockConfig
+
+_MAY_BE_0 = ('num_experts', 'num_global_tokens', 'max_global_tokens', 'adapter_dim', 'prompt_length')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +42,9 @@ class ModelConfig:
       None: everything.
     num_global_tokens: with it, the first so many positions of an example see all and are seen by all.
     max_global_tokens: of a row at most, where it holds several examples.
+    adapter_dim: width of the adapters behind every sub-layer (Houlsby et al. 2019); 0: none.
+    prompt_length: trained vectors before those of the tokens (Lester et al. 2021), which count as tokens where there is
+      a greatest length; 0: none.
     heads: the outputs that the model has; which there are is up to the family.
     num_labels: outputs of the heads 'classification' and 'tagging'.
     dropout_rate: dropout everywhere.
@@ -64,6 +70,8 @@ class ModelConfig:
   attention_window: int | None = None
   num_global_tokens: int = 1
   max_global_tokens: int = 16
+  adapter_dim: int = 0
+  prompt_length: int = 0
   heads: tuple[str, ...] = ()
   num_labels: int = 2
   dropout_rate: float = 0.0
@@ -115,7 +123,7 @@ class ModelConfig:
   @classmethod
   def least(cls, field: str) -> int:
     """The smallest value that an integer field may have."""
-    return 0 if field in ('num_experts', 'num_global_tokens', 'max_global_tokens') else 1
+    return 0 if field in _MAY_BE_0 else 1
 
   def encoder_mask(self, segments: jax.Array, positions: jax.Array) -> Mask:
     """What the positions of a bidirectional stack see, for int32 `[B, L]`."""
@@ -128,6 +136,10 @@ class ModelConfig:
       num_global=self.num_global_tokens,
       max_everywhere=self.max_global_tokens,
     )
+
+  def soft_prompt(self, init: Initializer) -> SoftPrompt:
+    """The trained vectors before those of the tokens, drawn as those are."""
+    return SoftPrompt(self.prompt_length, self.emb_dim, jnp.dtype(self.dtype), init)
 
   def routing(self) -> Routing | None:
     """How tokens find their experts, if there are several."""
@@ -145,6 +157,7 @@ class ModelConfig:
       'mlp_dim': self.mlp_dim,
       'activations': tuple(self.mlp_activations),
       'routing': self.routing(),
+      'adapter_dim': self.adapter_dim,
       'dropout_rate': self.dropout_rate,
       'attention': self.attention,
       'dtype': jnp.dtype(self.dtype),

@@ -16,6 +16,7 @@ from t5x_lite.core.logits import FactoredLogits
 from t5x_lite.models import heads
 from t5x_lite.models.config import ModelConfig, check_choice, check_length
 from t5x_lite.nn import attend, flops
+from t5x_lite.nn.adapter import extended
 from t5x_lite.nn.cache import DecodeCache, SlotCache, empty_layers, slot_dtype
 from t5x_lite.nn.embed import Embed, output_embed
 from t5x_lite.nn.masks import Mask
@@ -112,6 +113,7 @@ class Gpt(nn.Module):
     config, dtype = self.config, jnp.dtype(self.config.dtype)
     init = nn.initializers.normal(config.initializer_range)
     self.tokens = Embed(config.vocab_size, config.emb_dim, dtype=dtype, embedding_init=init)
+    self.soft_prompt = config.soft_prompt(init) if config.prompt_length else None
     if config.positions == 'learned':
       self.positions = LearnedPositions(config.max_length, config.emb_dim, dtype, init)
     self.blocks = Stack(
@@ -156,13 +158,17 @@ class Gpt(nn.Module):
 
   def decode(self, batch: Batch, *, deterministic: bool = True) -> jax.Array:
     """The last hidden state `[B, L, D]`; positions in `decoder_prefix`, if given, see each other (prefix LM)."""
+    batch = extended(batch, DECODER, self.config.prompt_length)
     segments, prefix = batch[key(DECODER, SEGMENT_IDS)], batch.get(key(DECODER, PREFIX))
     mask = self._mask(segments, segments, prefix=None if prefix is None else prefix > 0)
     context = Context(mask=mask, positions=batch[key(DECODER, POSITIONS)])
-    return self._run(batch[key(DECODER, INPUT_TOKENS)], context, deterministic=deterministic)[0]
+    x = self.tokens(batch[key(DECODER, INPUT_TOKENS)])
+    if self.soft_prompt is not None:
+      x = self.soft_prompt(x)
+    return self._run(x, context, deterministic=deterministic)[0][:, self.config.prompt_length :]
 
   def init_cache(self, batch_size: int, max_length: int, *, prompt_length: int = 0, branches: int = 1) -> DecodeCache:
-    """An empty cache for `batch_size` rows of at most `max_length` positions, padding included.
+    """A cache for `batch_size` rows of at most `max_length` positions, padding included: empty but for a soft prompt.
 
     Args:
       batch_size: B.
@@ -172,16 +178,20 @@ class Gpt(nn.Module):
     """
     config = self.config
     if config.positions == 'learned':
-      check_length(max_length, config.max_length)
-    slots = prompt_length + branches * (max_length - prompt_length)
+      check_length(config.prompt_length + max_length, config.max_length)
+    slots = config.prompt_length + prompt_length + branches * (max_length - prompt_length)
     heads_kept = config.num_kv_heads or config.num_heads
     dtype = slot_dtype(config.dtype, attend.platform())
     empty = SlotCache.empty(batch_size, slots, heads_kept, config.head_dim, dtype)
-    return DecodeCache(
-      layers=empty_layers(config.num_layers, empty, scan=config.scan_layers),
-      index=jnp.zeros((), jnp.int32),
-      segment_ids=jnp.zeros((batch_size, slots), jnp.int32),
-    )
+    layers = empty_layers(config.num_layers, empty, scan=config.scan_layers)
+    read = jnp.broadcast_to(jnp.arange(slots, dtype=jnp.int32) < config.prompt_length, (batch_size, slots))
+    known = read.astype(jnp.int32)
+    if self.soft_prompt is not None:
+      own = jnp.ones((batch_size, config.prompt_length), jnp.int32)
+      context = Context(mask=self._mask(own, known), positions=jnp.cumsum(own, axis=1) - 1)
+      _, layers = self._run(self.soft_prompt.rows(batch_size), context, layers)
+    index = jnp.full((), config.prompt_length, jnp.int32)
+    return DecodeCache(layers=layers, index=index, segment_ids=known, offset=config.prompt_length)
 
   def decode_with_cache(
     self,
@@ -220,7 +230,7 @@ class Gpt(nn.Module):
       places = (places, jnp.asarray(branches.positions()))
       mask = dataclasses.replace(self._mask(None, None, causal=False), visible=branches.visible, places=places)
     context = Context(mask=mask, positions=positions, index=cache.index)
-    hidden, layers = self._run(tokens, context, cache.layers)
+    hidden, layers = self._run(self.tokens(tokens), context, cache.layers)
     cache = cache.replace(layers=layers, index=cache.index + tokens.shape[1], segment_ids=known, branches=branches)
     return self._attend(hidden[:, -1:] if last_only else hidden).logits(), cache
 
@@ -228,16 +238,15 @@ class Gpt(nn.Module):
     """Analytic FLOPs of a training step on batches of these shapes; local layers count as dense (see `nn.flops`)."""
     config = self.config
     batch, length = spec[key(DECODER, INPUT_TOKENS)].shape
-    row = config.num_layers * flops.block_flops(config.block(), length)
+    row = config.num_layers * flops.block_flops(config.block(), length + config.prompt_length)
     row += flops.logits_flops(length, config.emb_dim, config.vocab_size)
     return float(flops.BACKWARD_TOO * batch * row)
 
   def _run(
-    self, tokens: jax.Array, context: Context, cache: Any = None, *, deterministic: bool = True
+    self, x: jax.Array, context: Context, cache: Any = None, *, deterministic: bool = True
   ) -> tuple[jax.Array, Any]:
     config = self.config
     assert context.positions is not None
-    x = self.tokens(tokens)
     if config.positions == 'learned':
       x += self.positions(context.positions)
     elif config.positions == 'sinusoidal':

@@ -20,6 +20,7 @@ from t5x_lite.core.logits import FactoredLogits
 from t5x_lite.models import heads
 from t5x_lite.models.config import ModelConfig, check_choice
 from t5x_lite.nn import attend, flops
+from t5x_lite.nn.adapter import extended
 from t5x_lite.nn.cache import Branches, DecodeCache, KVCache, LayerCache, SlotCache, empty_layers, slot_dtype
 from t5x_lite.nn.embed import Embed, output_embed
 from t5x_lite.nn.masks import Mask
@@ -169,6 +170,8 @@ class T5(nn.Module):
     """Makes the submodules and parameters."""
     config = self.config
     self.token_embedder = Embed(config.vocab_size, config.emb_dim, dtype=jnp.dtype(config.dtype))
+    if config.prompt_length:
+      self.soft_prompt = config.soft_prompt(nn.initializers.normal(1.0))
     self.encoder = T5Stack(config, decoder=False)
     if config.num_decoder_layers:
       self.decoder = T5Stack(config, decoder=True)
@@ -191,8 +194,9 @@ class T5(nn.Module):
     """Everything, float32: `encoder_last_hidden_state` `[B, S, D]`, `last_hidden_state` `[B, T, D]` of the decoder (of
     the encoder where there is no decoder), `lm_logits` `[B, T, V]`, and those of `heads.TaskHeads`.
     """
-    hidden = encoded = self.encode(batch, deterministic=deterministic)
-    outputs = {'encoder_last_hidden_state': encoded.astype(jnp.float32)}
+    encoded = self.encode(batch, deterministic=deterministic)
+    hidden = encoded[:, self.config.prompt_length :]
+    outputs = {'encoder_last_hidden_state': hidden.astype(jnp.float32)}
     side = ENCODER
     if self.config.num_decoder_layers:
       side = DECODER
@@ -208,20 +212,24 @@ class T5(nn.Module):
     return self._attend(self.decode(batch, encoded, deterministic=deterministic))
 
   def encode(self, batch: Batch, *, deterministic: bool = True) -> jax.Array:
-    """Encoder output `[B, S, D]` for the encoder keys of a batch."""
+    """Encoder output `[B, S, D]` for the encoder keys of a batch; S counts a soft prompt, which is in front."""
+    batch = extended(batch, ENCODER, self.config.prompt_length)
     segments, positions = batch[key(ENCODER, SEGMENT_IDS)], self._positions(batch, ENCODER)
     mask = Mask(segments, segments) if positions is None else self.config.encoder_mask(segments, positions)
     context = Context(mask=mask, positions=positions)
     x = self.token_embedder(batch[key(ENCODER, INPUT_TOKENS)])
+    if self.config.prompt_length:
+      x = self.soft_prompt(x)
     return self.encoder(x, context, deterministic=deterministic)[0]
 
   def decode(self, batch: Batch, encoded: jax.Array, *, deterministic: bool = True) -> jax.Array:
     """Decoder output `[B, T, D]` for the decoder keys of a batch and the encoder's output `[B, S, D]`."""
     segments = batch[key(DECODER, SEGMENT_IDS)]
+    encoder_segments = extended(batch, ENCODER, self.config.prompt_length)[key(ENCODER, SEGMENT_IDS)]
     context = Context(
       mask=Mask(segments, segments, causal=True),
       encoded=encoded,
-      cross_mask=Mask(segments, batch[key(ENCODER, SEGMENT_IDS)]),
+      cross_mask=Mask(segments, encoder_segments),
       positions=self._positions(batch, DECODER),
     )
     x = self.token_embedder(batch[key(DECODER, INPUT_TOKENS)])
@@ -233,13 +241,15 @@ class T5(nn.Module):
     Args:
       max_length: number of positions that will be decoded at most.
       encoded: `[B, S, D]` from `encode`.
-      encoder_segment_ids: int32 `[B, S]`, one example a row: 1, and 0 for padding.
+      encoder_segment_ids: int32 `[B, S]`, one example a row: 1, and 0 for padding; without a soft prompt.
     """
     config = self.config
     heads_kept = config.num_kv_heads or config.num_heads
     dtype = slot_dtype(config.dtype, attend.platform())
     empty = SlotCache.empty(encoded.shape[0], max_length, heads_kept, config.head_dim, dtype)
     cross = self.decoder.project_encoded(encoded)
+    segments = {key(ENCODER, SEGMENT_IDS): encoder_segment_ids}
+    encoder_segment_ids = extended(segments, ENCODER, config.prompt_length)[key(ENCODER, SEGMENT_IDS)]
     layers = empty_layers(config.num_decoder_layers, empty, cross, scan=config.scan_layers)
     return DecodeCache(layers=layers, index=jnp.zeros((), jnp.int32), encoder_segment_ids=encoder_segment_ids)
 
@@ -274,6 +284,7 @@ class T5(nn.Module):
     """Analytic FLOPs of a training step on batches of these shapes, forward and backward (see `nn.flops`)."""
     config = self.config
     batch, inputs = spec[key(ENCODER, INPUT_TOKENS)].shape
+    inputs += config.prompt_length
     _, targets = spec[key(DECODER, INPUT_TOKENS)].shape
     row = config.num_encoder_layers * flops.block_flops(config.block(cross_attention=False), inputs)
     row += config.num_decoder_layers * flops.block_flops(config.block(cross_attention=True), targets, inputs)

@@ -100,6 +100,10 @@ class XlnetConfig(ModelConfig):
       raise UsageError(
         f'XlnetConfig.num_experts is {self.num_experts}: expected 0, experts know no factorisation order'
       )
+    if self.prompt_length:
+      raise UsageError(
+        f'XlnetConfig.prompt_length is {self.prompt_length}: expected 0, a prompt has no place in a factorisation order'
+      )
     if self.emb_dim % 2:
       raise UsageError(f'XlnetConfig.emb_dim is {self.emb_dim}: expected an even number, of sines and cosines')
 

@@ -124,6 +124,7 @@ class DecodeCache(struct.PyTreeNode):
     segment_ids: int32 `[B, S]` of what was read, 0 for padding and for what is still to come; None where rows are
       never padded (an encoder-decoder, which starts from one token).
     branches: set when every row is continued several times.
+    offset: slots of every row before its prompt (a soft prompt), which nobody outside counts.
   """
 
   layers: LayerCache | tuple[LayerCache, ...]
@@ -131,11 +132,13 @@ class DecodeCache(struct.PyTreeNode):
   encoder_segment_ids: jax.Array | None = None
   segment_ids: jax.Array | None = None
   branches: Branches | None = None
+  offset: int = struct.field(pytree_node=False, default=0)
 
   def branch(self, count: int, prompt_length: int) -> DecodeCache:
     """The cache of a prompt that was read, for `count` continuations of every row; one is what it is anyway."""
     if count == 1:
       return self
+    prompt_length += self.offset
     rows, slots = jax.tree.leaves(self.layers)[0].shape[-4], self.slots
     real = jnp.arange(slots, dtype=jnp.int32) < prompt_length
     visible = jnp.broadcast_to(real, (rows, slots)) if self.segment_ids is None else self.segment_ids > 0
@@ -150,12 +153,13 @@ class DecodeCache(struct.PyTreeNode):
     return self.replace(branches=self.branches.replace(visible=visible))
 
   def rewound(self, index: jax.Array) -> DecodeCache:
-    """The cache as it was when the first `index` slots, int32, had been read; it has no branches."""
+    """The cache as it was when `index` tokens, int32, padding included, had been read; it has no branches."""
+    index = self.offset + jnp.asarray(index, jnp.int32)
     assert self.branches is None, 'rewinding a cache of several continuations'
     segments = self.segment_ids
     if segments is not None:
       segments = jnp.where(jnp.arange(segments.shape[1]) < index, segments, 0)
-    return self.replace(index=jnp.asarray(index, jnp.int32), segment_ids=segments)
+    return self.replace(index=index, segment_ids=segments)
 
   @property
   def slots(self) -> int:

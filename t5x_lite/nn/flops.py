@@ -27,7 +27,8 @@ def block_flops(config: BlockConfig, length: int, encoder_length: int = 0) -> in
   mlp = 2 * length * config.features * config.mlp_dim * (len(config.activations) + 1)
   if config.routing is not None:  # what is computed of it: every token by its experts, and the router
     mlp = mlp * config.routing.experts_per_token + 2 * length * config.features * config.routing.num_experts
-  return total + mlp
+  adapters = (2 + config.cross_attention) * 2 * 2 * length * config.features * config.adapter_dim
+  return total + mlp + adapters
 
 
 def logits_flops(length: int, features: int, vocab_size: int) -> int:

@@ -20,7 +20,7 @@ from t5x_lite.core import axes
 from t5x_lite.nn.cache import KVCache
 from t5x_lite.nn.dot_product import dot_product_attention, whole_length
 from t5x_lite.nn.linear import Dense, Initializer
-from t5x_lite.nn.transformer import BlockConfig
+from t5x_lite.nn.transformer import BlockConfig, adapted
 
 _HEADS = (axes.ACT_BATCH, axes.ACT_LENGTH, axes.ACT_HEADS, axes.ACT_KV)
 _STREAM = (axes.ACT_BATCH, axes.ACT_LENGTH, axes.ACT_EMBED)
@@ -249,8 +249,10 @@ class RelativeBlock(nn.Module):
       dtype=config.dtype,
       kernel_init=config.kernel_init,
     )
+    self.self_attention_adapter = config.make_adapter()
     self.self_attention_norm = config.make_norm()
     self.mlp = config.make_mlp()
+    self.mlp_adapter = config.make_adapter()
     self.mlp_norm = config.make_norm()
     self.dropout = config.make_dropout()
 
@@ -279,8 +281,10 @@ class RelativeBlock(nn.Module):
 
     def layer(stream: jax.Array, positions: jax.Array, query_stream: bool) -> jax.Array:
       h = attention(stream, past, positions, context, query_stream=query_stream, deterministic=deterministic)
+      h = adapted(self.self_attention_adapter, h)
       stream = self._after(self.self_attention_norm, stream, h, deterministic)
-      return self._after(self.mlp_norm, stream, self.mlp(stream, deterministic=deterministic), deterministic)
+      h = adapted(self.mlp_adapter, self.mlp(stream, deterministic=deterministic))
+      return self._after(self.mlp_norm, stream, h, deterministic)
 
     query = None if x.query is None else layer(x.query, of_query, True)
     return Streams(layer(x.content, of_content, False), query), following

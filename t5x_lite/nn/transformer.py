@@ -15,6 +15,7 @@ from t5x_lite.core import axes
 from t5x_lite.core.errors import unknown
 from t5x_lite.core.logits import LAYER_LOSSES
 from t5x_lite.core.products import PROJECTION
+from t5x_lite.nn.adapter import Adapter
 from t5x_lite.nn.attend import AUTO, Relations, Style
 from t5x_lite.nn.attention import MultiHeadAttention
 from t5x_lite.nn.cache import KVCache, LayerCache, SlotCache
@@ -54,6 +55,7 @@ class BlockConfig:
     mlp_dim: F.
     activations: of the MLP; see `nn.mlp.MLP`.
     routing: makes the MLP a mixture of experts.
+    adapter_dim: width of an adapter behind every sub-layer; 0: none.
     cross_attention: whether the block attends to an encoder.
     norm: 'rms' or 'layer'.
     norm_epsilon: its epsilon.
@@ -78,6 +80,7 @@ class BlockConfig:
   mlp_dim: int
   activations: tuple[str, ...] = ('relu',)
   routing: Routing | None = None
+  adapter_dim: int = 0
   cross_attention: bool = False
   norm: str = 'rms'
   norm_epsilon: float = 1e-6
@@ -154,6 +157,10 @@ class BlockConfig:
       out_init=self.out_init,
     )
 
+  def make_adapter(self) -> Adapter | None:
+    """An adapter, where there are any."""
+    return Adapter(self.adapter_dim, self.dtype) if self.adapter_dim else None
+
   def make_dropout(self) -> nn.Dropout:
     """Dropout on activations `[B, L, D]`."""
     return nn.Dropout(self.dropout_rate, broadcast_dims=(-2,) if self.shared_dropout else ())
@@ -189,11 +196,14 @@ class Block(nn.Module):
     config = self.config
     self.self_attention_norm = config.make_norm()
     self.self_attention = config.make_attention()
+    self.self_attention_adapter = config.make_adapter()
     if config.cross_attention:
       self.cross_attention_norm = config.make_norm()
       self.cross_attention = config.make_attention(cross=True)
+      self.cross_attention_adapter = config.make_adapter()
     self.mlp_norm = config.make_norm()
     self.mlp = config.make_mlp()
+    self.mlp_adapter = config.make_adapter()
     self.dropout = config.make_dropout()
 
   def __call__(
@@ -209,7 +219,7 @@ class Block(nn.Module):
     h = self.self_attention(
       h, past, relations, positions=positions, cached=cache is not None, deterministic=deterministic
     )
-    x = self._after(self.self_attention_norm, x, h, deterministic)
+    x = self._after(self.self_attention_norm, x, adapted(self.self_attention_adapter, h), deterministic)
 
     if self.config.cross_attention:
       h = self._before(self.cross_attention_norm, x)
@@ -217,7 +227,7 @@ class Block(nn.Module):
       assert encoder is not None, 'a cache without the encoder'
       relations = Relations(context.cross_mask)
       h = self.cross_attention(h, encoder, relations, cached=cache is not None, deterministic=deterministic)
-      x = self._after(self.cross_attention_norm, x, h, deterministic)
+      x = self._after(self.cross_attention_norm, x, adapted(self.cross_attention_adapter, h), deterministic)
 
     h = self._before(self.mlp_norm, x)
     if self.config.routing is None:
@@ -225,7 +235,7 @@ class Block(nn.Module):
     else:
       segments = context.mask.query_segments
       h = self.mlp(h, valid=None if segments is None else segments > 0, deterministic=deterministic)
-    x = self._after(self.mlp_norm, x, h, deterministic)
+    x = self._after(self.mlp_norm, x, adapted(self.mlp_adapter, h), deterministic)
     return x, None if cache is None else cache.replace(self_attention=past)
 
   def project_encoded(self, encoded: jax.Array | None) -> KVCache:
@@ -246,6 +256,11 @@ class Block(nn.Module):
     x = x + self.dropout(h, deterministic=deterministic)
     x = norm(x) if self.config.norm_placement == 'post' else added_up(x)
     return nn.with_logical_constraint(x, (axes.ACT_BATCH, axes.ACT_LENGTH, axes.ACT_EMBED))
+
+
+def adapted(adapter: Adapter | None, h: jax.Array) -> jax.Array:
+  """What a sub-layer made, behind its adapter if it has one."""
+  return h if adapter is None else adapter(h)
 
 
 class Stack(nn.Module):

@@ -119,6 +119,8 @@ def published_model(
   heads: tuple[str, ...] | None = None,
   num_labels: int | None = None,
   dropout_rate: float | None = None,
+  adapter_dim: int | None = None,
+  prompt_length: int | None = None,
   dtype: str = 'float32',
   attention: str = 'auto',
   scan_layers: bool = True,
@@ -131,6 +133,8 @@ def published_model(
     heads: of the model; None: those that are stored.
     num_labels: outputs of a head for classes or tags; None: as stored.
     dropout_rate: None: as stored.
+    adapter_dim: None: as stored.
+    prompt_length: None: as stored.
     dtype: of activations.
     attention: what computes it.
     scan_layers: whether layers are scanned.
@@ -143,6 +147,7 @@ def published_model(
 
   module = stored_models.open_model(source).module
   given: dict[str, Any] = {'heads': heads, 'num_labels': num_labels, 'dropout_rate': dropout_rate}
+  given |= {'adapter_dim': adapter_dim, 'prompt_length': prompt_length}
   changes = {name: value for name, value in given.items() if value is not None}
   changes |= {'dtype': dtype, 'attention': attention, 'scan_layers': scan_layers, 'remat_policy': remat_policy}
   own = {field.name for field in dataclasses.fields(module.config)}

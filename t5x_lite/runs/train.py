@@ -105,6 +105,7 @@ def train(
       families.check(learner.module, wanted.features)
       families.check_labels(learner.module, wanted.features, task.tasks(wanted.mixture_or_task_name))
   evaluation.check_values(eval_steps, num_samples)
+  _check_packing(learner.module, dataset, eval_dataset)
   if eval_dataset is not None and loop.best_by.startswith('score') and not score:
     raise errors.UsageError(
       f'the best checkpoint is chosen by {loop.best_by!r}, which is not computed: expected EVAL_METRICS = True, or '
@@ -243,6 +244,16 @@ def _describe_first_batches(model_dir: str, first: hashes.FirstBatches) -> None:
   batches, digest = hashes.stream_hash(processes.gather(first.own()))
   if processes.is_primary():
     run_folder.add_first_batches(model_dir, batches, digest)
+
+
+def _check_packing(module: Any, *datasets: DatasetConfig | None) -> None:
+  """Raises UsageError where a soft prompt would stand before the first of several examples of a row."""
+  length = getattr(module.config, 'prompt_length', 0)
+  if length and any(each is not None and each.pack for each in datasets):
+    raise errors.UsageError(
+      f'prompt_length is {length}, and rows hold several examples, of which the first alone would see the prompt: '
+      'expected DatasetConfig.pack = False'
+    )
 
 
 def _check_vocabulary(tokenizer: Tokenizer | None, module: Any) -> None:

@@ -1,5 +1,7 @@
 """Fine-tuning of a part of the parameters: some frozen by name, or low-rank updates (LoRA) beside frozen kernels.
 
+Adapters and soft prompts are of the model (`nn.adapter`), and `Learner.trained` names them.
+
 A kernel `[in, out]` that has a low-rank update has three leaves beside it: `lora_a` `[in, R]`, `lora_b` `[R, out]` and
 the constant `lora_scale`. What the module is given is `kernel + lora_scale * lora_a @ lora_b`, so that no module knows
 of it, and whoever reads a checkpoint can put the two together without knowing its configuration.
@@ -12,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -88,6 +90,13 @@ def check_pattern(pattern: str) -> None:
     re.compile(pattern)
   except re.error as error:
     raise errors.UsageError(f'{pattern!r} is no regular expression: {error}') from error
+
+
+def check_found(patterns: Sequence[str] | None, names: Iterable[str]) -> None:
+  """Raises UsageError where none of the patterns of what is trained is found in any name."""
+  known = list(names)
+  if patterns is not None and not any(matches(name, patterns) for name in known):
+    raise errors.UsageError(f'Learner.trained={patterns!r} match no parameter: there are {", ".join(known[:6])}, ...')
 
 
 def matches(name: str, patterns: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ import optax
 from flax import linen as nn
 
 from t5x_lite import label_losses, losses
-from t5x_lite.core import axes, errors
+from t5x_lite.core import axes, errors, tree
 from t5x_lite.core import batch as batch_lib
 from t5x_lite.core.batch import Batch
 from t5x_lite.core.logits import LABEL_LOGITS, LAYER_LOSSES
@@ -129,6 +129,8 @@ class Learner:
     class_weights: what the examples of each class, or words of each tag, count in the objective; None: 1. With the
       normaliser NUM_REAL_TARGET_TOKENS it is torch's weighted mean. The reported loss is without them.
     lora: low-rank updates instead of training all parameters; None: none.
+    trained: regular expressions, looked for in the names of parameters: with them, those parameters are all that is
+      trained (beside `lora`): adapters, a soft prompt, a head. None: all are.
     frozen: regular expressions, looked for in the names of parameters, of those that are not trained.
     skip_nonfinite: leave parameters and optimiser state as they are where the loss or its gradient is not finite, all
       but the count of the optimiser's schedule: the learning rate goes on with the step.
@@ -145,6 +147,7 @@ class Learner:
   max_predictions: int | None = None
   class_weights: tuple[float, ...] | None = None
   lora: Lora | None = None
+  trained: tuple[str, ...] | None = None
   frozen: tuple[str, ...] = ()
   skip_nonfinite: bool = False
 
@@ -158,29 +161,29 @@ class Learner:
       value = getattr(self, name)
       if value is not None and value < 1:
         raise errors.UsageError(f'{name}={value}: expected at least 1')
-
-    for pattern in self.frozen:
+    for pattern in (*self.frozen, *(self.trained or ())):
       adaptation.check_pattern(pattern)
 
   def init(self, params_key: jax.Array, batch: Batch) -> Any:
     """Parameters, boxed with the logical names of their axes."""
     boxed = self.module.init({'params': params_key}, batch)['params']
+    adaptation.check_found(self.trained, tree.named_leaves(nn.meta.unbox(boxed)))
     return boxed if self.lora is None else self.lora.add(boxed, params_key)
 
   def is_trained(self, name: str) -> bool:
     """Whether the parameter of a name is trained."""
     if adaptation.matches(name, self.frozen):
       return False
-    if self.lora is None:
+    if self.lora is None and self.trained is None:
       return True
     if adaptation.is_update(name):
       return not name.endswith(adaptation.SCALE)
-    return adaptation.matches(name, self.lora.trained)
+    return adaptation.matches(name, (*(self.trained or ()), *(() if self.lora is None else self.lora.trained)))
 
   @property
   def trains_all(self) -> bool:
     """Whether every parameter is trained."""
-    return self.lora is None and not self.frozen
+    return self.lora is None and self.trained is None and not self.frozen
 
   @property
   def transformation(self) -> optax.GradientTransformation:
