@@ -189,6 +189,11 @@ class Pretrained:
     return self.generation_config.bos_token_id if own else None
 
   @property
+  def begin(self) -> tuple[int, ...]:
+    """The id that stands before every text which the model goes on from, if one does."""
+    return () if self._begin is None else (self._begin,)
+
+  @property
   def _num_tokens(self) -> int | None:
     """Of our own models, whose tables may have more rows than that, the size of the vocabulary."""
     return self.tokenizer.vocab_size if self._stored.exported and self.tokenizer is not None else None
