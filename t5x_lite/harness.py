@@ -1,8 +1,8 @@
 """Runs lm-evaluation-harness over a model: `python -m t5x_lite.harness --model_args=pretrained=MODEL --tasks=TASKS`.
 
 The model is whatever `load_pretrained` reads: a MODEL_DIR of T5, GPT or XLNet, a Hugging Face directory or a name on
-its hub. Everything else is a flag of the harness, such as --include_path=FOLDER for tasks of your own (a yaml file and JSON
-lines, which need no network), --num_fewshot, --batch_size, --limit, --output_path. It wants the package lm_eval:
+its hub. Everything else is a flag of the harness, such as --include_path=FOLDER for tasks of your own (a yaml file and
+JSON lines, which need no network), --num_fewshot, --batch_size, --limit, --output_path. It wants the package lm_eval:
 `pip install '.[lm_eval]'`.
 """
 
