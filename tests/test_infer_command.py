@@ -17,6 +17,7 @@ from t5x_lite.data.vocabularies.embedded_vocabulary import embedded_vocabulary
 from t5x_lite.models.bert import Bert, BertConfig
 from t5x_lite.models.gpt import Gpt, GptConfig
 from t5x_lite.models.t5 import T5, T5Config
+from t5x_lite.models.xlnet import Xlnet, XlnetConfig
 
 SIZES = {'vocab_size': 320, 'emb_dim': 8, 'num_heads': 2, 'head_dim': 4, 'mlp_dim': 12, 'scan_layers': False}
 
@@ -125,6 +126,28 @@ def test_a_decoder_goes_on_scores_and_embeds(tmp_path):
     _, output = run(folder, tmp_path, lines[:1], '--mode=embed', f'--pooling={pooling}', name=f'{pooling}.jsonl')
     (row,) = map(json.loads, output.read_text().splitlines())
     assert len(row['embedding']) == 8
+
+
+@pytest.mark.slow
+def test_xlnet_scores_one_token_behind_the_other(tmp_path):
+  folder = saved(tmp_path / 'hf', Xlnet(XlnetConfig(**SIZES, num_layers=2)))
+  lines = [json.dumps({'inputs': 'one', 'targets': ' and two words'}), json.dumps({'text': 'words'})]
+  code, output = run(folder, tmp_path, lines, '--mode=score')
+  rows = [json.loads(line) for line in output.read_text().splitlines()]
+  model = pretrained.load_pretrained(folder)
+  start = model.generation_config.bos_token_id
+  before = [model.tokenizer.eos_id if start is None else start, *model.tokenizer.encode('one')]
+  whole = [before[0], *model.tokenizer.encode('one and two words')]
+  # As in transformers: the context sees itself, and each target what stands before it.
+  order = np.maximum(np.arange(len(whole)) - len(before) + 1, 0)
+  hidden = (order[None, :] > order[:, None]) | ((order[None, :] == order[:, None]) & (order > 0)[None, :])
+  mapping = np.eye(len(whole), dtype=np.float32)[len(before) :]
+  ids = np.asarray([whole], np.int32)
+  logits = model(input_ids=ids, perm_mask=hidden[None].astype(np.float32), target_mapping=mapping[None])['logits'][0]
+  targets = whole[len(before) :]
+  chosen = logits[np.arange(len(targets)), targets] - np.log(np.exp(logits.astype(np.float64)).sum(-1))
+  assert code == 0 and len(targets) > 3 and rows[0]['token_log_likelihoods'] == pytest.approx(chosen, abs=1e-4)
+  assert rows[1]['num_tokens'] == len(model.tokenizer.encode('words')) and rows[1]['log_likelihood'] < 0
 
 
 @pytest.mark.slow
