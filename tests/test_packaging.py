@@ -19,7 +19,7 @@ from t5x_lite.cli import ginfiles
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())
-ENTRY_POINTS = ('train', 'infer', 'inspect_data', 'convert', 'prepare', 'plan')
+ENTRY_POINTS = ('train', 'infer', 'inspect_data', 'convert', 'prepare', 'plan', 'harness')
 
 
 def test_every_package_is_listed():
@@ -53,7 +53,8 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
 
   distributions = importlib.metadata.packages_distributions()
   # The namespace `orbax` belongs to several distributions, of which one is enough.
-  imported = {name: {plain(each) for each in distributions[name]} for name in _imported()}
+  # That of an extra which the tests do without need not be there.
+  imported = {name: {plain(each) for each in distributions[name]} for name in _imported() - {'lm_eval'}}
   optional = PROJECT['project']['optional-dependencies']['hf']
   declared, extra = (
     {plain(re.match(r'[\w-]+', entry)[0]) for entry in entries}
@@ -66,7 +67,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
 
 def test_extras_are_those_that_the_readme_offers():
   extras = PROJECT['project']['optional-dependencies']
-  assert set(extras) == {'beam', 'cuda12', 'cuda13', 'tpu', 'hf', 'metrics', 'test', 'dev'}
+  assert set(extras) == {'beam', 'cuda12', 'cuda13', 'tpu', 'hf', 'metrics', 'lm_eval', 'test', 'dev'}
   for extra in re.findall(r"'\.\[(\w+)\]'", (ROOT / 'README.md').read_text()):
     assert extra in extras
 
