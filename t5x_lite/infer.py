@@ -2,9 +2,8 @@
 
 The checkpoint is a MODEL_DIR of a run or one checkpoint in it, a Hugging Face directory or a name on its hub. Modes:
 
-  generate  what T5 writes for a line, or how GPT and XLNet go on; by the options of transformers' generate, which are
-            flags here: --num_beams=4 --max_new_tokens=64 --do_sample --top_p=0.9 --no_repeat_ngram_size=2;
-            sooner with a smaller model of the same vocabulary: --assistant_model=MODEL --num_assistant_tokens=5
+  generate  what T5 writes for a line, or how GPT and XLNet go on; the options of transformers' generate are flags:
+            --num_beams=4 --max_new_tokens=64 --do_sample --top_p=0.9 --assistant_model=SMALLER_MODEL
   score     log-likelihood by token, perplexity, bits by byte, of "text", or of "targets" after "inputs"
   embed     a vector for each line: --pooling=mean, cls, last, or as the model's folder says
   fill      the likeliest tokens for each mask of BERT
