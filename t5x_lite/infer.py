@@ -31,8 +31,7 @@ _OWN = {
   **dict.fromkeys(('input_format', 'output_format'), 'text, jsonl, csv, or auto: by the ending of the name.'),
   'pooling': 'Of embed: mean, cls, last, or auto.',
   'top': 'Of fill: tokens for each mask.',
-  'seed': 'Of what is drawn.',
-  'assistant_model': 'Of generate: a smaller model, which drafts what the model writes.',
+  **{'seed': 'Of what is drawn.', 'assistant_model': 'Of generate: a smaller model, which drafts what is written.'},
 }
 
 
