@@ -1,7 +1,6 @@
 """What a model makes of lines of text: `python -m t5x_lite.infer --checkpoint=MODEL --input=FILE --output=FILE`.
 
 The checkpoint is a MODEL_DIR of a run or one checkpoint in it, a Hugging Face directory or a name on its hub. Modes:
-
   generate  what T5 writes for a line, or how GPT and XLNet go on; the options of transformers' generate are flags:
             --num_beams=4 --max_new_tokens=64 --do_sample --top_p=0.9 --assistant_model=SMALLER_MODEL
   score     log-likelihood by token, perplexity, bits by byte, of "text", or of "targets" after "inputs"
@@ -31,7 +30,8 @@ _OWN = {
   **dict.fromkeys(('input_format', 'output_format'), 'text, jsonl, csv, or auto: by the ending of the name.'),
   'pooling': 'Of embed: mean, cls, last, or auto.',
   'top': 'Of fill: tokens for each mask.',
-  **{'seed': 'Of what is drawn.', 'assistant_model': 'Of generate: a smaller model, which drafts what is written.'},
+  'seed': 'Of what is drawn.',
+  'assistant_model': 'Of generate: a smaller model, which drafts what the model writes.',
 }
 
 

@@ -131,11 +131,12 @@ def write_from_prompt(
   """
   if assistant is not None:
     tokens, segment_ids, keys = _each_alone(decoding, (tokens, segment_ids), keys)
+  rows, length = tokens.shape
   more = {'bidirectional': True} if bidirectional else {}
 
   def read(module: nn.Module, params: Any, branches: int) -> tuple[jax.Array, Cache]:
     variables = {'params': params}
-    cache = _prompt_cache(module, variables, *tokens.shape, decoding, branches)
+    cache = _prompt_cache(module, variables, rows, length, decoding, branches)
     return module.apply(variables, tokens, cache, segment_ids, last_only=True, method='decode_with_cache', **more)
 
   logits, cache = read(module, params, decoding.branches if assistant is None else 1)

@@ -7,6 +7,7 @@ encoder-decoder reads it in its encoder and writes the continuation, without an 
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -90,7 +91,7 @@ class HarnessModel(LM):
     for kind, places in kinds.items():
       options = self._options(json.loads(kind))
       contexts = [self._prompt(requests[place].args[0], options['max_new_tokens']) for place in places]
-      texts = self._in_batches(contexts, len, lambda batch, options=options: self._written(batch, options))
+      texts = self._in_batches(contexts, len, functools.partial(self._written, options))
       found |= dict(zip(places, texts, strict=True))
     for place, request in enumerate(requests):
       self.cache_hook.add_partial('generate_until', request.args, found[place])
@@ -101,7 +102,7 @@ class HarnessModel(LM):
     """What caches of requests go by."""
     return self._tokenizer.fingerprint
 
-  def _written(self, prompts: Sequence[np.ndarray], options: Mapping[str, Any]) -> list[str]:
+  def _written(self, options: Mapping[str, Any], prompts: Sequence[np.ndarray]) -> list[str]:
     texts = self._model.generate(prompts, **options).texts
     assert texts is not None
     return [_until(text, options.get('stop_strings') or ()) for text in texts]
