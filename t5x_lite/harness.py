@@ -28,7 +28,7 @@ def register() -> None:
     raise errors.UsageError("lm-evaluation-harness is not installed: expected pip install '.[lm_eval]'") from error
   from t5x_lite.inference.harness_model import HarnessModel
 
-  if registry.MODEL_REGISTRY.get(MODEL) is not HarnessModel:
+  if registry.MODEL_REGISTRY.get(MODEL, None) is not HarnessModel:
     registry.register_model(MODEL)(HarnessModel)
 
 

@@ -46,7 +46,11 @@ def only(batch, name):
 
 @pytest.mark.parametrize(
   ('name', 'additions'),
-  [('t5', {'prompt_length': 4}), ('bert', {'adapter_dim': 8}), ('gpt', {'adapter_dim': 8, 'prompt_length': 2})],
+  [
+    ('gpt', {'adapter_dim': 8, 'prompt_length': 2}),
+    pytest.param('t5', {'prompt_length': 4}, marks=pytest.mark.slow),
+    pytest.param('bert', {'adapter_dim': 8}, marks=pytest.mark.slow),
+  ],
 )
 def test_only_what_was_added_is_trained_and_the_loss_falls(name, additions):
   module = type(MODELS[name])(dataclasses.replace(MODELS[name].config, **additions))
