@@ -7,8 +7,13 @@ The checkpoint is a MODEL_DIR of a run or one checkpoint in it, a Hugging Face d
   score     log-likelihood by token, perplexity, bits by byte, of "text", or of "targets" after "inputs"
   embed     a vector for each line: --pooling=mean, cls, last, or as the model's folder says
   fill      the likeliest tokens for each mask of BERT
+  classify  the class or the grade of "text", or of "text" and "pair", or the right one of "choices", with probabilities
+  tag       entities in "text", and a tag for each word; or for each of "words"
+  answer    what in "context" answers "question", and with which probability
 
-Input is text, JSONL or CSV with fields of those names, output too. A killed job goes on when the command is repeated.
+The last three are for fine-tuned models: a MODEL_DIR of runs/finetune_encoder.gin, or a checkpoint with such a head.
+Input is text, JSONL or CSV with fields of those names, output too; in text, a tab stands between two of them. A killed
+job goes on when the command is repeated.
 """
 
 from __future__ import annotations
@@ -26,19 +31,26 @@ from t5x_lite.core import errors
 
 _GIVEN = ('checkpoint', 'input', 'output', 'interactive')
 _OWN = {
-  'mode': 'generate, score, embed or fill.',
+  'mode': 'generate, score, embed, fill, classify, tag or answer.',
   'batch_size': 'Lines at a time.',
   **dict.fromkeys(('input_format', 'output_format'), 'text, jsonl, csv, or auto: by the ending of the name.'),
   'pooling': 'Of embed: mean, cls, last, or auto.',
-  'top': 'Of fill: tokens for each mask.',
+  'top': 'Of fill: tokens for each mask; of answer: answers.',
+  'aggregation_strategy': 'Of tag: first, simple, average or max, as in transformers.',
+  'doc_stride': 'Of answer and tag: tokens that two windows of a long text share.',
+  'max_answer_len': 'Of answer: tokens of an answer at most.',
+  'handle_impossible_answer': 'Of answer: whether a question may have none.',
+  'context': 'Of answer: a file of text for all questions that have no context of their own.',
   'seed': 'Of what is drawn.',
 }
+
+_BOOLS = ('handle_impossible_answer',)
 
 
 def _shorthands() -> list[shorthand.Shorthand]:
   from t5x_lite.decoding.config import GenerationConfig
 
-  own = [shorthand.Shorthand(name, f'infer.{name}', text) for name, text in _OWN.items()]
+  own = [shorthand.Shorthand(name, f'infer.{name}', text, name in _BOOLS) for name, text in _OWN.items()]
   for field in dataclasses.fields(GenerationConfig):
     text = f'Of generate: {field.name}, as in transformers.'
     binding = f'GenerationConfig.{field.name}'

@@ -20,6 +20,7 @@ from t5x_lite.cli.record import CONFIG_FILE
 from t5x_lite.cli.resolve import Configuration
 from t5x_lite.cli.statements import Binding, Macro
 from t5x_lite.core import axes, errors, tree
+from t5x_lite.data import task
 from t5x_lite.interop import loading
 from t5x_lite.interop.loading import Fresh, Report
 from t5x_lite.interop.names import LAYER, Entry
@@ -28,6 +29,7 @@ from t5x_lite.runs.description import description
 from t5x_lite.training import adaptation, checkpoints
 
 MODEL, VOCABULARY = 'MODEL', 'VOCABULARY'
+_TASK = 'MIXTURE_OR_TASK_NAME'
 # Of these fields of a module's configuration, config.gin has macros, so that run files and flags can set them.
 _MACROS = {
   'vocab_size': 'VOCAB_SIZE',
@@ -69,6 +71,27 @@ def from_gin(files: Sequence[str], macro: str) -> Any:
   call, _ = configuration.resolve(names.resolve(_DESCRIPTION, 'model_dir'), given)
   made = call.arguments[parameter]
   return None if made is None else calls.build(made, names.load)
+
+
+def encoder_task(file: pathlib.Path) -> task.EncoderTask | None:
+  """What the heads of a run's model have learned, as its config.gin tells; None where it tells no task for heads.
+
+  Members of a mixture share their head: the first one's labels are those of all.
+  """
+  configuration = Configuration(ginfiles.GinFiles().read(str(file)), registry.Registry())
+  value: Any = Macro(_TASK)
+  while isinstance(value, Macro):
+    if value.name not in configuration.macros:
+      return None
+    value = configuration.macros[value.name].value
+  if not isinstance(value, str):
+    return None
+  import t5x_lite.tasks  # noqa: F401, the catalogue
+
+  try:
+    return task.tasks(value)[0].encoder
+  except errors.UsageError:  # a task of the user's that nobody has registered here
+    return None
 
 
 def load_params(
