@@ -53,8 +53,8 @@ def answers(
     may_lack: whether there may be none: an empty `answer` then, with `start` and `end` 0.
   """
   nulls = [window.null for window in windows if window.null is not None]
-  starts = _log_total([window.start for window in windows], [null[0] for null in nulls])
-  ends = _log_total([window.end for window in windows], [null[1] for null in nulls])
+  starts = log_total([window.start for window in windows], [null[0] for null in nulls])
+  ends = log_total([window.end for window in windows], [null[1] for null in nulls])
   found: dict[str, dict[str, Any]] = {}
   taken: set[tuple[int, int]] = set()  # what two windows share counts once
   for score, first, last in sorted(_candidates(windows, 2 * top + 10, max_length), key=lambda each: -each[0]):
@@ -91,7 +91,7 @@ def _candidates(windows: Sequence[Window], count: int, max_length: int) -> list[
   return found
 
 
-def _log_total(logits: Sequence[np.ndarray], others: Sequence[float]) -> float:
+def log_total(logits: Sequence[np.ndarray], others: Sequence[float] = ()) -> float:
   """log of the sum of exp of all of them."""
   everything = np.concatenate([*logits, np.asarray(others, np.float32)]).astype(np.float64)
   top = everything.max()
