@@ -128,7 +128,7 @@ def test_no_answer_is_one_where_it_may_be():
 def saved(folder, head, num_labels=3, seed=0, **config):
   """A BERT of random weights with a head, as transformers would have saved it."""
   sizes = {'vocab_size': 300, 'emb_dim': 8, 'num_heads': 2, 'head_dim': 4, 'mlp_dim': 12, 'num_layers': 1}
-  module = Bert(BertConfig(**sizes, heads=(head,), num_labels=num_labels, max_length=24, initializer_range=0.5))
+  module = Bert(BertConfig(**sizes, heads=(head,), num_labels=num_labels, max_length=40, initializer_range=0.5))
   init = jax.jit(lambda: nn.meta.unbox(module.init({'params': jax.random.key(seed)}, stored_models._any_batch())))
   config = {**stored_models._exported_config(module), **config}
   stored = stored_models.StoredModel('here', module, config, None, lambda: load_tokenizer(TOKENIZER))
@@ -167,7 +167,7 @@ def run(folder, tmp_path, lines, *flags, name='out.jsonl', source='in.jsonl'):
 
 
 def test_classes_have_names_and_probabilities_and_bad_lines_cost_nothing(classifier, tmp_path, capsys):
-  long = ' '.join(['program'] * 40)
+  long = ' '.join(['program'] * 60)
   lines = [json.dumps({'text': text}) for text in TEXTS] + [
     'oops', '{"text": " "}', json.dumps({'text': TEXTS[0], 'pair': TEXTS[1]}), json.dumps({'text': long}), '{"x": 1}',
   ]  # fmt: skip
@@ -279,14 +279,14 @@ def test_what_cannot_be_is_refused_in_one_line(classifier, tmp_path, capsys, fla
   assert code == 2 and told in error and len(error.splitlines()) == 1 and not rows
 
 
-def test_python_says_which_text_is_bad_and_a_new_head_answers_nothing(classifier):
+def test_python_says_which_text_is_bad_and_a_new_head_answers_nothing(classifier, reader):
   model = pretrained.load_pretrained(classifier)
   with pytest.raises(UsageError, match='text 1: the text is empty'):
     model.classify(['a', ''])
   with pytest.raises(UsageError, match="got 1 under 'text', 2 under 'pair'"):
     model.classify('a', ['b', 'c'])
   with pytest.raises(UsageError, match='nobody has trained its head to classify'):
-    pretrained.load_pretrained(classifier, num_labels=5, heads=('multiple_choice',)).classify('a')
+    pretrained.load_pretrained(reader, heads='classification').classify('a')
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import pathlib
 
 import numpy as np
 import pytest
+import tokenizers
 import torch
 import transformers
 import twins
@@ -25,17 +26,27 @@ TEXTS = [
   'Ada Lovelace wrote the first program in 1843.',
   "The engine's designer, Charles Babbage, lived in London; he never finished it.",
   'word',
-  'Straße, (naïve) café! unbelievably long-winded sentences about computation follow here, don\'t they?',
+  "Straße, (naïve) café! unbelievably long-winded sentences about computation follow here, don't they?",
 ]
 TAGS = ('O', 'B-PER', 'I-PER', 'B-LOC', 'I-LOC')
 
 
 def saved(family: str, head: str, folder: pathlib.Path, seed: int, **more):
   """A random model with a head, its tokenizer, and the folder where both lie."""
-  load_tokenizer(str(TOKENIZERS / family)).save(folder)
-  tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+  if family == 'roberta':  # with pieces as long as words: the golden one has the space before them as a piece
+    trained = tokenizers.ByteLevelBPETokenizer()
+    special = ['<s>', '<pad>', '</s>', '<unk>', '<mask>']
+    trained.train_from_iterator(TEXTS * 9, vocab_size=500, special_tokens=special, show_progress=False)
+    trained.save_model(str(folder))
+    tokenizer = transformers.RobertaTokenizerFast(str(folder / 'vocab.json'), str(folder / 'merges.txt'))
+    tokenizer.save_pretrained(folder)
+  else:
+    load_tokenizer(str(TOKENIZERS / family)).save(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+  if family == 'xlnet':  # which transformers 5 no longer passes by itself
+    tokenizer.model_input_names = ['input_ids', 'token_type_ids', 'attention_mask']
   sizes = {'vocab_size': len(tokenizer), 'hidden_size': 24, 'num_attention_heads': 3, 'num_hidden_layers': 2}
-  sizes |= {'intermediate_size': 40, 'max_position_embeddings': 80}
+  sizes |= {'intermediate_size': 40, 'max_position_embeddings': 260}
   if family == 'xlnet':
     sizes = {'vocab_size': len(tokenizer), 'd_model': 24, 'n_head': 3, 'n_layer': 2, 'd_inner': 40}
   if family == 'roberta':
@@ -66,6 +77,7 @@ def test_classes(family, more, tmp_path):
   pairs = [{'text': one, 'text_pair': two} for one, two in zip(TEXTS, TEXTS[::-1], strict=True)]
   expected = [pipeline(each) for each in (*TEXTS, *pairs)]
   for own, theirs in zip(found, expected, strict=True):
+    (theirs,) = theirs if isinstance(theirs[0], list) else [theirs]
     named = {each['label']: each['score'] for each in theirs}
     if more.get('problem_type') == 'regression':
       assert own['prediction'] == pytest.approx(named['LABEL_0'], abs=2e-6)
@@ -93,14 +105,12 @@ def test_entities(family, strategy, tmp_path):
   model, tokenizer, folder = saved(family, 'TokenClassification', tmp_path, 2, id2label=dict(enumerate(TAGS)))
   pipeline = transformers.pipeline('ner', model=model, tokenizer=tokenizer, aggregation_strategy=strategy)
   count = 0
-  for text, row in zip(
-    TEXTS, t5x_lite.load_pretrained(folder).tag(TEXTS, aggregation_strategy=strategy), strict=True
-  ):
+  for text, row in zip(TEXTS, t5x_lite.load_pretrained(folder).tag(TEXTS, aggregation_strategy=strategy), strict=True):
     expected = []
     for each in pipeline(text):
       start, end = each['start'], each['end']
       start += len(text[start:end]) - len(text[start:end].lstrip())  # XLNet's have the space before them
-      expected.append((each['entity_group'], start, end, pytest.approx(float(each['score']), abs=2e-6)))
+      expected.append((each['entity_group'], start, end, pytest.approx(float(each['score']), abs=2e-5)))
     assert [(own['label'], own['start'], own['end'], own['score']) for own in row['entities']] == expected
     count += len(expected)
   assert count > 5
@@ -133,9 +143,9 @@ def test_answers_of_long_contexts_are_the_best_sums_of_logits(family, tmp_path):
   head = 'QuestionAnsweringSimple' if family == 'xlnet' else 'QuestionAnswering'
   model, tokenizer, folder = saved(family, head, tmp_path, 4)
   ours = t5x_lite.load_pretrained(folder)
-  context, question = ' '.join(TEXTS * 12), QUESTIONS[0]
+  context, question = ' '.join(TEXTS * 6), QUESTIONS[0]
   first = tokenizer.padding_side == 'right'
-  longest = 78 if family != 'xlnet' else 384
+  longest = {'bert': 260, 'roberta': 258, 'xlnet': 384}[family]
   encoded = tokenizer(
     *((question, context) if first else (context, question)),
     truncation='only_second' if first else 'only_first', max_length=longest, stride=20,

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from t5x_lite.core import errors
-from t5x_lite.core.batch import DECODER, POOL_POSITION, key
+from t5x_lite.core.batch import DECODER, ENCODER, POOL_POSITION, POSITIONS, key
 from t5x_lite.inference import modes
 from t5x_lite.interop import hf_call
 from t5x_lite.models import heads as model_heads
@@ -115,6 +115,8 @@ class HeadReader:
       config['pad_token_id'] = self.tokenizer.pad_id
     inputs = {name: arrays[name] for name in self._names}
     batch = hf_call.batch_of(self.model.module, config, inputs, {})
+    if key(ENCODER, POSITIONS) in batch:  # RoBERTa's follow from the id of padding, which a vocabulary of ours may lack
+      batch[key(ENCODER, POSITIONS)] = np.broadcast_to(np.arange(length, dtype=np.int32), shape)
     if key(DECODER, POOL_POSITION) in batch:  # the last token that is there: padding is behind it, for XLNet too
       batch[key(DECODER, POOL_POSITION)] = np.array([len(row.ids) - 1 for row in rows], np.int32)
     return batch

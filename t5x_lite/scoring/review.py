@@ -131,16 +131,15 @@ def _look(member: tasks.Task, metrics: Sequence[str], item: Item, own: Predictio
   if 'tags' in item.example:
     return _tagged(labels, item, own)
   label = _index(item.example.get('label', item.reference))
-  if label is not None and (chances is not None or labels):  # a class, or a choice
-    predicted = int(np.argmax(chances)) if chances is not None else _index(own.value)
-    predicted = -1 if predicted is None else predicted
+  predicted = _index(own.value) if chances is None else int(np.argmax(chances))
+  if label is not None and predicted is not None and (chances is not None or labels):  # a class, or a choice
     sure = [] if chances is None else [float(max(chances))]
     hit = predicted == label
     return _Look(hit, [(label, predicted)], sure, [hit] * len(sure), own.loss)
   if isinstance(own.value, float):
     error = float(np.square(own.value - float(item.reference))) if own.loss is None else own.loss
     return _Look(False, loss=error)
-  score = items_lib.score(metrics, [item], [own]).get('score', 0.0)
+  score = float(np.nan_to_num(items_lib.score(metrics, [item], [own]).get('score', 0.0)))
   hit = score >= _ALL
   sure = [own.shown['probability']] if 'probability' in own.shown else []
   pairs = [(int(not item.example['answers']), int(not own.value))] if 'answers' in item.example else []
@@ -189,7 +188,7 @@ def _case(member: tasks.Task, number: int, item: Item, own: Prediction, look: _L
     off = [(words[place], labels[tag], tags[place]) for place, tag in known if labels[tag] != tags[place]]
     texts = {'words': ' '.join(words)}
     right, predicted = (', '.join(f'{each[0]}: {each[side]}' for each in off) for side in (1, 2))
-  elif 'choices' in item.example:
+  elif 'choices' in item.example and look.pairs:
     right, predicted = (item.example['choices'][place] for place in look.pairs[0])
   elif look.pairs and labels:
     right, predicted = (labels[place] if 0 <= place < len(labels) else _text(own.value) for place in look.pairs[0])
