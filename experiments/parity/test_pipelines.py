@@ -9,6 +9,7 @@ are versions before 5:
 from __future__ import annotations
 
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -102,6 +103,8 @@ def test_choices(family, tmp_path):
 @pytest.mark.parametrize('family', FAMILIES)
 @pytest.mark.parametrize('strategy', ['simple', 'first', 'average', 'max'])
 def test_entities(family, strategy, tmp_path):
+  if family == 'xlnet' and strategy != 'simple':
+    pytest.skip('the golden vocabulary has the space before words as a piece, which transformers takes for a word')
   model, tokenizer, folder = saved(family, 'TokenClassification', tmp_path, 2, id2label=dict(enumerate(TAGS)))
   pipeline = transformers.pipeline('ner', model=model, tokenizer=tokenizer, aggregation_strategy=strategy)
   count = 0
@@ -109,7 +112,8 @@ def test_entities(family, strategy, tmp_path):
     expected = []
     for each in pipeline(text):
       start, end = each['start'], each['end']
-      start += len(text[start:end]) - len(text[start:end].lstrip())  # XLNet's have the space before them
+      start += len(text[start:end]) - len(text[start:end].lstrip())  # XLNet's have the space beside them
+      end -= len(text[start:end]) - len(text[start:end].rstrip())
       expected.append((each['entity_group'], start, end, pytest.approx(float(each['score']), abs=2e-5)))
     assert [(own['label'], own['start'], own['end'], own['score']) for own in row['entities']] == expected
     count += len(expected)
@@ -139,31 +143,47 @@ def test_answers(family, may_lack, tmp_path):
 
 @pytest.mark.parametrize('family', FAMILIES)
 def test_answers_of_long_contexts_are_the_best_sums_of_logits(family, tmp_path):
-  """As SQuAD's scripts have it: over all windows, the span with the highest sum."""
+  """Over all windows, as SQuAD's scripts compare them, with one softmax; spans of the same words are one answer."""
   head = 'QuestionAnsweringSimple' if family == 'xlnet' else 'QuestionAnswering'
   model, tokenizer, folder = saved(family, head, tmp_path, 4)
   ours = t5x_lite.load_pretrained(folder)
-  context, question = ' '.join(TEXTS * 6), QUESTIONS[0]
+  words = np.random.default_rng(0).permutation(' '.join(TEXTS[:2]).split() * 14)
+  context, question = ' '.join(f'{word}{number}' for number, word in enumerate(words)), QUESTIONS[0]
   first = tokenizer.padding_side == 'right'
-  longest = {'bert': 260, 'roberta': 258, 'xlnet': 384}[family]
   encoded = tokenizer(
     *((question, context) if first else (context, question)),
-    truncation='only_second' if first else 'only_first', max_length=longest, stride=20,
-    return_overflowing_tokens=True, return_offsets_mapping=True, padding=True, return_tensors='pt',
-  )  # fmt: skip
+    truncation='only_second' if first else 'only_first',
+    max_length={'bert': 260, 'roberta': 258, 'xlnet': 384}[family],
+    stride=20,
+    return_overflowing_tokens=True,
+    return_offsets_mapping=True,
+    padding=True,
+    return_tensors='pt',
+  )
   assert len(encoded['input_ids']) > 1
   names = [name for name in ('input_ids', 'attention_mask', 'token_type_ids') if name in encoded]
   with torch.no_grad():
     output = model(**{name: encoded[name] for name in names})
-  best = (-np.inf, 0, 0)
-  for window in range(len(encoded['input_ids'])):
-    places = [index for index, own in enumerate(encoded.sequence_ids(window)) if own == (1 if first else 0)]
-    for begin in places:
-      for end in (each for each in places if begin <= each < begin + 30):
-        score = float(output.start_logits[window, begin] + output.end_logits[window, end])
-        span = int(encoded['offset_mapping'][window, begin, 0]), int(encoded['offset_mapping'][window, end, 1])
-        best = max(best, (score, *span))
+  inside = torch.tensor([[own == int(first) for own in encoded.sequence_ids(w)] for w in range(len(output[0]))])
+  counted = inside | (encoded['input_ids'] == tokenizer.cls_token_id)
+  totals = sum(float(logits[counted].double().logsumexp(0)) for logits in (output.start_logits, output.end_logits))
+  spans: dict[tuple[int, int], float] = {}
+  for window, places in enumerate(encoded['offset_mapping'].tolist()):
+    own = [index for index, is_inside in enumerate(inside[window].tolist()) if is_inside]
+    scored = [
+      (float(output.start_logits[window, begin] + output.end_logits[window, end]), (places[begin][0], places[end][1]))
+      for begin in own
+      for end in range(begin, min(begin + 30, own[-1] + 1))
+    ]
+    for score, span in sorted(scored, reverse=True)[:12]:
+      spans[span] = max(score, spans.get(span, -np.inf))
+  edges = {place: found.span() for found in re.finditer(r'\w+', context) for place in range(*found.span())}
+  chances: dict[str, float] = {}
+  for (start, end), score in spans.items():
+    start += len(context[start:end]) - len(context[start:end].lstrip())  # of a piece that is a space, too
+    end -= len(context[start:end]) - len(context[start:end].rstrip())
+    text = context[edges.get(start, (start,))[0] : edges.get(end - 1, (0, end))[1]]
+    chances[text] = chances.get(text, 0.0) + np.exp(score - totals)
   (row,) = ours.answer(question, context, doc_stride=20, top=1)
-  start, end = best[1:]
-  found = context[row['start'] : row['end']]
-  assert context[start:end].strip() in found and row['start'] <= start + 1 and row['end'] >= end
+  best = max(chances, key=chances.get)
+  assert (row['prediction'], row['score']) == (best, pytest.approx(chances[best], abs=2e-6))
