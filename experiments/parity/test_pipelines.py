@@ -109,13 +109,11 @@ def test_entities(family, strategy, tmp_path):
   pipeline = transformers.pipeline('ner', model=model, tokenizer=tokenizer, aggregation_strategy=strategy)
   count = 0
   for text, row in zip(TEXTS, t5x_lite.load_pretrained(folder).tag(TEXTS, aggregation_strategy=strategy), strict=True):
-    expected = []
-    for each in pipeline(text):
-      start, end = each['start'], each['end']
-      start += len(text[start:end]) - len(text[start:end].lstrip())  # XLNet's have the space beside them
-      end -= len(text[start:end]) - len(text[start:end].rstrip())
-      expected.append((each['entity_group'], start, end, pytest.approx(float(each['score']), abs=2e-5)))
-    assert [(own['label'], own['start'], own['end'], own['score']) for own in row['entities']] == expected
+    expected = pipeline(text)
+    apart = 1 if family == 'xlnet' else 0  # a character: theirs have the space beside them
+    for own, theirs in zip(row['entities'], expected, strict=True):
+      assert own['label'] == theirs['entity_group'] and own['score'] == pytest.approx(float(theirs['score']), abs=2e-5)
+      assert abs(own['start'] - theirs['start']) <= apart and abs(own['end'] - theirs['end']) <= apart
     count += len(expected)
   assert count > 5
 
@@ -167,19 +165,21 @@ def test_answers_of_long_contexts_are_the_best_sums_of_logits(family, tmp_path):
   inside = torch.tensor([[own == int(first) for own in encoded.sequence_ids(w)] for w in range(len(output[0]))])
   counted = inside | (encoded['input_ids'] == tokenizer.cls_token_id)
   totals = sum(float(logits[counted].double().logsumexp(0)) for logits in (output.start_logits, output.end_logits))
-  spans: dict[tuple[int, int], float] = {}
+  spans: dict[tuple[int, int], tuple[float, int, int]] = {}
+  step = int(inside[0].sum()) - 20
   for window, places in enumerate(encoded['offset_mapping'].tolist()):
     own = [index for index, is_inside in enumerate(inside[window].tolist()) if is_inside]
     scored = [
-      (float(output.start_logits[window, begin] + output.end_logits[window, end]), (places[begin][0], places[end][1]))
+      (float(output.start_logits[window, begin] + output.end_logits[window, end]), begin, end)
       for begin in own
       for end in range(begin, min(begin + 30, own[-1] + 1))
     ]
-    for score, span in sorted(scored, reverse=True)[:12]:
-      spans[span] = max(score, spans.get(span, -np.inf))
+    for score, begin, end in sorted(scored, reverse=True)[:12]:
+      tokens = begin - own[0] + window * step, end - own[0] + window * step  # which two windows may share
+      spans[tokens] = max((score, places[begin][0], places[end][1]), spans.get(tokens, (-np.inf, 0, 0)))
   edges = {place: found.span() for found in re.finditer(r'\w+', context) for place in range(*found.span())}
   chances: dict[str, float] = {}
-  for (start, end), score in spans.items():
+  for score, start, end in spans.values():
     start += len(context[start:end]) - len(context[start:end].lstrip())  # of a piece that is a space, too
     end -= len(context[start:end]) - len(context[start:end].rstrip())
     text = context[edges.get(start, (start,))[0] : edges.get(end - 1, (0, end))[1]]
