@@ -6,7 +6,7 @@ import html.parser
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from t5x_lite.data.task import EncoderTask, Task
@@ -39,6 +39,7 @@ def test_bins_hold_what_is_above_their_low_end_and_the_error_is_the_mean_distanc
   assert np.isnan(calibration.expected_error(calibration.reliability([], [])))
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40), st.integers(1, 15))
 def test_every_prediction_is_in_one_bin_that_it_fits(pairs, num_bins):
   bins = calibration.reliability([sure for sure, _ in pairs], [hit for _, hit in pairs], num_bins)
