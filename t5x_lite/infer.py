@@ -18,7 +18,6 @@ job goes on when the command is repeated.
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -28,34 +27,9 @@ from absl import flags
 from t5x_lite.cli import command, shorthand
 from t5x_lite.cli.record import CONFIG_FILE
 from t5x_lite.core import errors
+from t5x_lite.inference import flags as infer_flags
 
 _GIVEN = ('checkpoint', 'input', 'output', 'interactive')
-_OWN = {
-  'mode': 'generate, score, embed, fill, classify, tag or answer.',
-  'batch_size': 'Lines at a time.',
-  **dict.fromkeys(('input_format', 'output_format'), 'text, jsonl, csv, or auto: by the ending of the name.'),
-  'pooling': 'Of embed: mean, cls, last, or auto.',
-  'top': 'Of fill: tokens for each mask; of answer: answers.',
-  'aggregation_strategy': 'Of tag: first, simple, average or max, as in transformers.',
-  'doc_stride': 'Of answer and tag: tokens that two windows of a long text share.',
-  'max_answer_len': 'Of answer: tokens of an answer at most.',
-  'handle_impossible_answer': 'Of answer: whether a question may have none.',
-  'context': 'Of answer: a file of text for all questions that have no context of their own.',
-  'seed': 'Of what is drawn.',
-}
-
-_BOOLS = ('handle_impossible_answer',)
-
-
-def _shorthands() -> list[shorthand.Shorthand]:
-  from t5x_lite.decoding.config import GenerationConfig
-
-  own = [shorthand.Shorthand(name, f'infer.{name}', text, name in _BOOLS) for name, text in _OWN.items()]
-  for field in dataclasses.fields(GenerationConfig):
-    text = f'Of generate: {field.name}, as in transformers.'
-    binding = f'GenerationConfig.{field.name}'
-    own.append(shorthand.Shorthand(field.name, binding, text, field.type == 'bool | None'))
-  return own
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -63,7 +37,7 @@ def _define(values: flags.FlagValues) -> None:
   flags.DEFINE_string('input', '-', 'A file of lines, or - for standard input.', flag_values=values)
   flags.DEFINE_string('output', '-', 'Where the rows go, or - for standard output.', flag_values=values)
   flags.DEFINE_bool('interactive', False, 'Ask for lines at a prompt, and answer them.', flag_values=values)
-  shorthand.define(values, _shorthands())
+  shorthand.define(values, infer_flags.shorthands())
 
 
 def _files(values: flags.FlagValues) -> tuple[str, ...]:
@@ -84,7 +58,7 @@ def _infer(session: command.Session) -> int | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  words = shorthand.as_bindings(sys.argv if argv is None else argv, _shorthands())
+  words = shorthand.as_bindings(sys.argv if argv is None else argv, infer_flags.shorthands())
   return command.run(words, 'runs.infer.infer', usage=__doc__, define=_define, work=_infer, files=_files, given=_GIVEN)
 
 
