@@ -3,6 +3,9 @@
 The folder's own config.gin says which model, task and vocabulary it has. Further --gin_file and --gin flags come on
 top: --gin.MIXTURE_OR_TASK_NAME=glue_rte is another task, --gin.EVAL_SPLIT=test another split. What is no run of ours,
 such as a published checkpoint, needs the gin files of a model, a run and a task.
+
+Predictions lie in RUN/eval/predictions; with --report a page beside them shows what is confused with what, whether the
+model is right as often as it is sure, and its worst errors.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from t5x_lite.cli.record import CONFIG_FILE
 from t5x_lite.core import errors
 from t5x_lite.core.checkpoint_names import split_checkpoint
 
-_GIVEN = ('checkpoint', 'output', 'rank_classification', 'limit')
+_GIVEN = ('checkpoint', 'output', 'rank_classification', 'limit', 'report')
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -31,6 +34,12 @@ def _define(values: flags.FlagValues) -> None:
   flags.DEFINE_string('output', None, 'Folder for metrics and predictions (default: RUN/eval).', flag_values=values)
   flags.DEFINE_bool(
     'rank_classification', False, 'Choose the label that is likeliest, instead of writing one.', flag_values=values
+  )
+  flags.DEFINE_bool(
+    'report',
+    False,
+    'Write a page beside the predictions of each task: confusion matrix, calibration, worst errors.',
+    flag_values=values,
   )
   flags.DEFINE_integer('limit', None, 'Of the records of each task.', lower_bound=1, flag_values=values)
 

@@ -1,18 +1,23 @@
 """What a model makes of lines of text: `python -m t5x_lite.infer --checkpoint=MODEL --input=FILE --output=FILE`.
 
 The checkpoint is a MODEL_DIR of a run or one checkpoint in it, a Hugging Face directory or a name on its hub. Modes:
+
   generate  what T5 writes for a line, or how GPT and XLNet go on; the options of transformers' generate are flags:
             --num_beams=4 --max_new_tokens=64 --do_sample --top_p=0.9 --assistant_model=SMALLER_MODEL
   score     log-likelihood by token, perplexity, bits by byte, of "text", or of "targets" after "inputs"
   embed     a vector for each line: --pooling=mean, cls, last, or as the model's folder says
   fill      the likeliest tokens for each mask of BERT
+  classify  the class or the grade of "text", or of "text" and "pair", or the right one of "choices", with probabilities
+  tag       entities in "text", and a tag for each word; or for each of "words"
+  answer    what in "context" answers "question", and with which probability
 
-Input is text, JSONL or CSV with fields of those names, output too. A killed job goes on when the command is repeated.
+The last three are for fine-tuned models: a MODEL_DIR of runs/finetune_encoder.gin, or a checkpoint with such a head.
+Input is text, JSONL or CSV with fields of those names, output too; in text, a tab stands between two of them. A killed
+job goes on when the command is repeated.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 import sys
 from collections.abc import Sequence
@@ -22,28 +27,9 @@ from absl import flags
 from t5x_lite.cli import command, shorthand
 from t5x_lite.cli.record import CONFIG_FILE
 from t5x_lite.core import errors
+from t5x_lite.inference import flags as infer_flags
 
 _GIVEN = ('checkpoint', 'input', 'output', 'interactive')
-_OWN = {
-  'mode': 'generate, score, embed or fill.',
-  'batch_size': 'Lines at a time.',
-  **dict.fromkeys(('input_format', 'output_format'), 'text, jsonl, csv, or auto: by the ending of the name.'),
-  'pooling': 'Of embed: mean, cls, last, or auto.',
-  'top': 'Of fill: tokens for each mask.',
-  'seed': 'Of what is drawn.',
-  'assistant_model': 'Of generate: a smaller model, which drafts what the model writes.',
-}
-
-
-def _shorthands() -> list[shorthand.Shorthand]:
-  from t5x_lite.decoding.config import GenerationConfig
-
-  own = [shorthand.Shorthand(name, f'infer.{name}', text) for name, text in _OWN.items()]
-  for field in dataclasses.fields(GenerationConfig):
-    text = f'Of generate: {field.name}, as in transformers.'
-    binding = f'GenerationConfig.{field.name}'
-    own.append(shorthand.Shorthand(field.name, binding, text, field.type == 'bool | None'))
-  return own
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -51,7 +37,7 @@ def _define(values: flags.FlagValues) -> None:
   flags.DEFINE_string('input', '-', 'A file of lines, or - for standard input.', flag_values=values)
   flags.DEFINE_string('output', '-', 'Where the rows go, or - for standard output.', flag_values=values)
   flags.DEFINE_bool('interactive', False, 'Ask for lines at a prompt, and answer them.', flag_values=values)
-  shorthand.define(values, _shorthands())
+  shorthand.define(values, infer_flags.shorthands())
 
 
 def _files(values: flags.FlagValues) -> tuple[str, ...]:
@@ -72,7 +58,7 @@ def _infer(session: command.Session) -> int | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  words = shorthand.as_bindings(sys.argv if argv is None else argv, _shorthands())
+  words = shorthand.as_bindings(sys.argv if argv is None else argv, infer_flags.shorthands())
   return command.run(words, 'runs.infer.infer', usage=__doc__, define=_define, work=_infer, files=_files, given=_GIVEN)
 
 

@@ -20,6 +20,7 @@ from t5x_lite.cli.record import CONFIG_FILE
 from t5x_lite.cli.resolve import Configuration
 from t5x_lite.cli.statements import Binding, Macro
 from t5x_lite.core import axes, errors, tree
+from t5x_lite.data import task
 from t5x_lite.interop import loading
 from t5x_lite.interop.loading import Fresh, Report
 from t5x_lite.interop.names import LAYER, Entry
@@ -28,7 +29,7 @@ from t5x_lite.nn.adapter import is_addition
 from t5x_lite.runs.description import description
 from t5x_lite.training import adaptation, checkpoints
 
-MODEL, VOCABULARY = 'MODEL', 'VOCABULARY'
+MODEL, VOCABULARY, TASK = 'MODEL', 'VOCABULARY', 'MIXTURE_OR_TASK_NAME'
 # Of these fields of a module's configuration, config.gin has macros, so that run files and flags can set them.
 _MACROS = {
   'vocab_size': 'VOCAB_SIZE',
@@ -52,24 +53,38 @@ def config_of(path: pathlib.Path) -> pathlib.Path:
 
 
 def from_gin(files: Sequence[str], macro: str) -> Any:
-  """What a macro of gin files makes: MODEL the module, VOCABULARY the tokenizer, or None where there is none.
+  """What a macro of gin files makes: MODEL the module; VOCABULARY the tokenizer and TASK the task, None without them.
 
   Raises:
     UsageError: no such file, or no MODEL in it.
   """
   reader, names = ginfiles.GinFiles(), registry.Registry()
   statements = [statement for file in files for statement in reader.read(file)]
-  parameter = {MODEL: 'module', VOCABULARY: 'tokenizer'}[macro]
+  parameter = {MODEL: 'module', VOCABULARY: 'tokenizer', TASK: 'task'}[macro]
   statements.append(Binding('', _DESCRIPTION, parameter, Macro(macro), f'%{macro}'))
   configuration = Configuration(statements, names)
   if macro not in configuration.macros:
-    if macro == VOCABULARY:
+    if macro != MODEL:
       return None
     raise errors.UsageError(f'{", ".join(map(str, files))}: no {macro}, which would say what the model is')
   given = [name for name in inspect.signature(description).parameters if name != parameter]
   call, _ = configuration.resolve(names.resolve(_DESCRIPTION, 'model_dir'), given)
   made = call.arguments[parameter]
-  return None if made is None else calls.build(made, names.load)
+  return made if made is None or isinstance(made, str) else calls.build(made, names.load)
+
+
+def encoder_task(file: pathlib.Path) -> task.EncoderTask | None:
+  """What the heads of a run's model have learned, as its config.gin tells; None where it tells no task for heads.
+
+  Members of a mixture share their head: the first one's labels are those of all.
+  """
+  try:
+    learned = from_gin([str(file)], TASK)
+    import t5x_lite.tasks  # noqa: F401, the catalogue
+
+    return None if learned is None else task.tasks(learned)[0].encoder
+  except errors.UsageError:  # a task of the user's that nobody has registered here, or without its files
+    return None
 
 
 def load_params(

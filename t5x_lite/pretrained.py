@@ -19,6 +19,7 @@ from t5x_lite.core import errors
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.decoding.config import GenerationConfig
 from t5x_lite.generation import Generated, Writer
+from t5x_lite.head_answers import AnswersByHead
 from t5x_lite.interop import export, folders, hf_call, hf_families
 from t5x_lite.interop.loading import Fresh, Report
 from t5x_lite.partitioning import sharding
@@ -28,7 +29,7 @@ FORMATS = ('hf', 't5x_lite')
 _log = logging.getLogger(__name__)
 
 
-class Pretrained:
+class Pretrained(AnswersByHead):
   """A model with its parameters, vocabulary and configuration.
 
   Attributes:
@@ -181,6 +182,21 @@ class Pretrained:
   def source(self) -> str:
     """Where it was read from."""
     return self._stored.origin
+
+  @property
+  def is_own(self) -> bool:
+    """Whether a run of ours made it."""
+    return self._stored.exported
+
+  @property
+  def may_lack_answer(self) -> bool:
+    """Whether it learned that questions may have no answer."""
+    return self._stored.may_lack_answer
+
+  @property
+  def num_devices(self) -> int:
+    """Over which the rows of a batch must divide."""
+    return 1 if self._mesh is None else int(self._mesh.size)
 
   @property
   def _begin(self) -> int | None:

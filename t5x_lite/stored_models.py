@@ -18,11 +18,12 @@ import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
-from t5x_lite import model_dir
+from t5x_lite import families, model_dir
 from t5x_lite.core import errors, tree
 from t5x_lite.core.batch import DECODER, ENCODER, INPUT_TOKENS, POSITIONS, SEGMENT_IDS, TOKEN_TYPE_IDS, key
+from t5x_lite.data.task import EncoderTask
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
-from t5x_lite.interop import hf_families, hub, loading
+from t5x_lite.interop import hf_config, hf_families, hub, loading
 from t5x_lite.interop.hf_families import Family
 from t5x_lite.interop.loading import Fresh, Report
 from t5x_lite.partitioning import sharding
@@ -61,6 +62,7 @@ class StoredModel:
     open_tokenizer: its vocabulary, None where there is none.
     generation: its generation_config.json, None where there is none.
     exported: whether `config` is what we would write, and no file's.
+    may_lack_answer: whether it learned that questions may have no answer.
   """
 
   origin: str
@@ -70,6 +72,7 @@ class StoredModel:
   open_tokenizer: Callable[[], Tokenizer | None]
   generation: Mapping[str, Any] | None = None
   exported: bool = False
+  may_lack_answer: bool = False
 
 
 def open_model(
@@ -166,6 +169,7 @@ def _any_batch() -> dict[str, np.ndarray]:
 def _open_model_dir(path: pathlib.Path) -> StoredModel:
   gin_file = model_dir.config_of(path)
   module = model_dir.from_gin([str(gin_file)], model_dir.MODEL)
+  encoder_task = model_dir.encoder_task(gin_file)
   # That of a run lies alone.
   config = _read_config(gin_file.parent, module) if (gin_file.parent / hf_families.CONFIG_FILE).is_file() else None
 
@@ -176,12 +180,25 @@ def _open_model_dir(path: pathlib.Path) -> StoredModel:
   return StoredModel(
     origin=str(path),
     module=module,
-    config=_exported_config(module) if config is None else config,
+    config=_exported_config(module) | _labels(module, encoder_task) if config is None else config,
     read=read,
     open_tokenizer=functools.partial(model_dir.from_gin, [str(gin_file)], model_dir.VOCABULARY),
     generation=_read_generation(gin_file.parent),
     exported=config is None,
+    may_lack_answer=encoder_task is not None and encoder_task.may_lack_answer,
   )
+
+
+def _labels(module: nn.Module, encoder_task: EncoderTask | None) -> dict[str, Any]:
+  """What a config.json says of the task that the heads of a module were trained for; of others, nothing."""
+  config = module.config
+  if encoder_task is None or families.model_head(encoder_task.head) not in config.heads:
+    return {}
+  if encoder_task.head == 'regression':
+    return {'problem_type': 'regression'}
+  if not encoder_task.labels or len(encoder_task.labels) != config.num_labels:
+    return {}
+  return hf_config.labels(encoder_task.labels)
 
 
 def _read_config(folder: pathlib.Path, module: nn.Module) -> dict[str, Any]:

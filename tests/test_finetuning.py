@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from t5x_lite import evaluate, model_dir, stored_models, train
+from t5x_lite import evaluate, infer, model_dir, stored_models, train
 from t5x_lite.core import checkpoint_names, errors, tree
 from t5x_lite.models.bert import Bert, BertConfig
 from t5x_lite.pretrained import load_pretrained
@@ -76,7 +76,7 @@ def test_a_run_learns_is_scored_and_its_best_checkpoint_is_evaluated(start, tmp_
   best = max(evaluated, key=lambda row: row['score'])['step']
   assert evaluate_run.best_step(run) == best
   capsys.readouterr()
-  assert evaluate.main(['evaluate', f'--checkpoint={run}@best', f'--output={tmp_path / "out"}']) == 0
+  assert evaluate.main(['evaluate', f'--checkpoint={run}@best', f'--output={tmp_path / "out"}', '--report']) == 0
   assert 'glue_sst2' in capsys.readouterr().out
   (row,) = rows(tmp_path / 'out' / 'metrics.jsonl')
   assert row['score/accuracy'] == 100.0 and row['examples'] == 16 and row['checkpoint'] == str(best)
@@ -84,6 +84,18 @@ def test_a_run_learns_is_scored_and_its_best_checkpoint_is_evaluated(start, tmp_
   assert [each['prediction'] for each in predicted] == [each['reference'] for each in predicted]
   lines = (tmp_path / 'out' / 'submissions' / str(best) / 'SST-2.tsv').read_text().splitlines()
   assert lines[0] == 'index\tprediction' and len(lines) == 17
+  page = (tmp_path / 'out' / 'predictions' / str(best) / 'glue_sst2-validation.html').read_text()
+  assert 'Confusion matrix' in page and 'Expected calibration error' in page and '<td>positive</td>' in page
+  # New texts have the labels of the task, and the probabilities that the evaluation has.
+  source, output = tmp_path / 'in.jsonl', tmp_path / 'out.jsonl'
+  source.write_text('\n'.join([json.dumps({'text': text}) for text in (*BAD, *GOOD)] + ['oops', '']))
+  flags = [f'--checkpoint={run / f"checkpoint_{best}"}', '--mode=classify', '--batch_size=8']
+  assert infer.main(['infer', *flags, f'--input={source}', f'--output={output}']) == 0
+  *found, bad = rows(output)
+  assert [row['prediction'] for row in found] == ['negative'] * 4 + ['positive'] * 4 and 'not JSON' in bad['error']
+  for row, own in zip(found, predicted, strict=False):
+    assert [*row['probabilities'].values()] == pytest.approx(own['details']['probabilities'], abs=2e-6)
+  assert load_pretrained(run / f'checkpoint_{best}').classify(GOOD[0])[0]['prediction'] == 'positive'
 
 
 @pytest.mark.slow

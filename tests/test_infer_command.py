@@ -100,6 +100,8 @@ def test_likelihoods_are_those_of_the_model(t5, tmp_path):
     (('--mode=genarate',), "unknown mode 'genarate': did you mean 'generate'?"),
     (('--num_beams=0',), 'num_beams is 0: expected at least 1'),
     (('--num_beens=4',), "unknown flag '--num_beens': did you mean '--num_beams'?"),
+    (('--num_beems=2',), "unknown flag '--num_beems': did you mean '--num_beams'?"),
+    (('-num_beams=0',), 'num_beams is 0: expected at least 1'),
     (('--mode=fill',), 'model T5 fills no masks'),
     (('--input_format=xml',), "unknown input_format 'xml'"),
     (('--num_return_sequences=2',), 'expected do_sample=True, or num_beams of as many'),

@@ -39,15 +39,21 @@ def as_bindings(argv: Sequence[str], shorthands: Sequence[Shorthand]) -> list[st
   changed, rest = [], list(argv)
   while rest:
     argument = rest.pop(0)
-    name, equals, value = argument.removeprefix('--').partition('=')
-    if argument.startswith('--no') and name.removeprefix('no') in known:
+    is_flag = _is_flag(argument)
+    name, equals, value = argument.removeprefix('-').removeprefix('-').partition('=')  # absl takes one dash, too
+    if is_flag and name.startswith('no') and name.removeprefix('no') in known:
       name, value = name.removeprefix('no'), 'False'
-    elif name in known and not equals:
-      takes_next = not known[name].is_bool and rest and not rest[0].startswith('--')
+    elif is_flag and name in known and not equals:
+      takes_next = not known[name].is_bool and rest and not _is_flag(rest[0])
       value = rest.pop(0) if takes_next else 'True'
-    is_own = argument.startswith('--') and name in known
+    is_own = is_flag and name in known
     changed.append(f'--gin.{known[name].binding}={_literal(value)}' if is_own else argument)
   return changed
+
+
+def _is_flag(argument: str) -> bool:
+  """Whether it is no value: a negative number is one."""
+  return argument.startswith('-') and not argument[1:2].isdigit() and argument != '-'
 
 
 def _literal(value: str) -> str:

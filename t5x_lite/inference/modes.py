@@ -22,14 +22,24 @@ class Options:
     seed: of what is drawn.
     max_input_length: tokens of an input at most; what is longer is cut, and said to be. None: as the model takes.
     pooling: of 'embed': 'mean', 'cls' or 'last'; 'auto': what the model's folder says, or 'mean'.
-    top: of 'fill': so many tokens for each mask.
+    top: of 'fill': so many tokens for each mask; of 'answer': so many answers.
+    aggregation_strategy: of 'tag': how the tags of tokens become those of words, see `inference.entities`.
+    doc_stride: of 'answer' and 'tag': tokens that two windows of a long text share; None: 128, or half a window.
+    max_answer_len: of 'answer': tokens of an answer at most.
+    handle_impossible_answer: of 'answer': whether there may be none; None: as the model's task has it.
+    context: of 'answer': where all questions that have no context of their own are answered.
   """
 
-  generation: GenerationConfig
+  generation: GenerationConfig = dataclasses.field(default_factory=GenerationConfig)
   seed: int = 0
   max_input_length: int | None = None
   pooling: str = 'auto'
   top: int = 5
+  aggregation_strategy: str = 'first'
+  doc_stride: int | None = None
+  max_answer_len: int = 30
+  handle_impossible_answer: bool | None = None
+  context: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,13 +81,16 @@ def make(name: str, model: Pretrained, options: Options) -> Mode:
   Raises:
     UsageError: no such mode, or the model cannot do that.
   """
-  from t5x_lite.inference import embed, fill, generate, score
+  from t5x_lite.inference import answer, classify, embed, fill, generate, score, tag
 
   known: dict[str, Callable[[Pretrained, Options], Mode]] = {
     'generate': generate.Generate,
     'score': score.Score,
     'embed': embed.Embed,
     'fill': fill.Fill,
+    'classify': classify.Classify,
+    'tag': tag.Tag,
+    'answer': answer.Answer,
   }
   if name not in known:
     raise errors.unknown('mode', name, known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from t5x_lite.core import errors
@@ -100,9 +100,9 @@ def num_labels(config: Mapping[str, Any]) -> int:
   return len(config.get('id2label') or ()) or config.get('num_labels') or 2
 
 
-def labels(count: int) -> dict[str, Any]:
-  """The fields that tell how many labels there are."""
-  names = [f'LABEL_{i}' for i in range(count)]
+def labels(names: int | Sequence[str]) -> dict[str, Any]:
+  """The fields that tell how labels are called, or how many there are."""
+  names = [f'LABEL_{i}' for i in range(names)] if isinstance(names, int) else names
   return {
     'id2label': {str(i): name for i, name in enumerate(names)},
     'label2id': {name: i for i, name in enumerate(names)},

@@ -18,7 +18,7 @@ from t5x_lite.data import task as tasks
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.encoder.features import EncoderTaskFeatures
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
-from t5x_lite.scoring import items, language, submission
+from t5x_lite.scoring import items, language, page, review, submission
 from t5x_lite.scoring.scorer import Scorer
 from t5x_lite.training import checkpoints, integrity, orbax_store, processes
 from t5x_lite.training.learner import Learner
@@ -38,6 +38,7 @@ def evaluate(
   rank_classification: bool = False,
   limit: int | None = None,
   eval_steps: int | None = None,
+  report: bool = False,
   mesh: MeshShape = MeshShape(),  # noqa: B008, a frozen value
 ) -> int:
   """Scores checkpoints on every task of a mixture.
@@ -50,6 +51,7 @@ def evaluate(
     rank_classification: whether a model that writes chooses among the labels of a task by their likelihood.
     limit: of the records of each task; None: all.
     eval_steps: batches of a language model's evaluation; None: all, which bits per byte need.
+    report: whether a page is written beside the predictions of each task: confusion matrix, calibration, worst errors.
     mesh: how devices are arranged.
 
   Returns:
@@ -89,7 +91,9 @@ def evaluate(
         predictions = scorer.predict(params)
         values = scorer.score(predictions) | {'examples': len(predictions)}
         if processes.is_primary():
-          _write_predictions(folder, found.name, dataset.split, scorer, predictions)
+          path = _write_predictions(folder, found.name, dataset.split, scorer, predictions)
+          if report:
+            _write_page(path.with_suffix('.html'), found.name, dataset.split, scorer, predictions, values)
       rows.append({'checkpoint': found.name, 'task': member.name, 'split': dataset.split, **values})
     averaged = [row for row in rows if row['task'] in of_mixture]  # without what is only evaluated: AX, MNLI mismatched
     if len(averaged) > 1 and (mean := _mean(averaged)) is not None:
@@ -205,8 +209,8 @@ def _mean(rows: Sequence[Mapping[str, Any]]) -> float | None:
 
 def _write_predictions(
   folder: pathlib.Path, name: str, split: str, scorer: Scorer, predictions: Sequence[items.Prediction]
-) -> None:
-  """The predictions as JSON lines, and in the format of the benchmark's server if there is one."""
+) -> pathlib.Path:
+  """The predictions as JSON lines, whose file is returned, and in the format of the benchmark's server, if any."""
   task, made = scorer.task.name, scorer.items
   path = folder / PREDICTIONS / name / f'{task}-{split}.jsonl'
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -214,12 +218,27 @@ def _write_predictions(
     for number, (item, own) in enumerate(zip(made, predictions, strict=True)):
       index = next((item.record[key] for key in ('idx', 'id') if key in item.record), number)
       row = {'index': _plain(index), 'reference': _plain(item.reference), 'prediction': _plain(own.value)}
+      row |= {} if own.loss is None else {'loss': round(own.loss, 6)}
       print(json.dumps(row | {'details': _plain(own.shown)}, ensure_ascii=False), file=file)
   written = submission.submission(task, split, made, predictions)
   if written is not None:
     target = folder / SUBMISSIONS / name / written.name
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(written.text, encoding='utf-8')
+  return path
+
+
+def _write_page(
+  path: pathlib.Path,
+  name: str,
+  split: str,
+  scorer: Scorer,
+  predictions: Sequence[items.Prediction],
+  values: Mapping[str, float],
+) -> None:
+  """What is to be seen of the predictions, as a page."""
+  found = review.review(scorer.task, scorer.metrics, scorer.items, predictions)
+  path.write_text(page.render(f'{scorer.task.name}, {split}, checkpoint {name}', values, found), encoding='utf-8')
 
 
 def _plain(value: Any) -> Any:

@@ -38,6 +38,11 @@ def infer(
   output_format: str = 'auto',
   pooling: str = 'auto',
   top: int = 5,
+  aggregation_strategy: str = 'first',
+  doc_stride: int | None = None,
+  max_answer_len: int = 30,
+  handle_impossible_answer: bool | None = None,
+  context: str | None = None,
   seed: int = 0,
   interactive: bool = False,
   assistant_model: str | None = None,
@@ -53,13 +58,18 @@ def infer(
     tokenizer: its vocabulary; None: the checkpoint's own.
     task_feature_lengths: inputs of an encoder are cut to `inputs` tokens, and `targets` are written at most, where
       `generation` does not tell; None: as the model takes.
-    mode: 'generate', 'score', 'embed' or 'fill' (see `inference`).
+    mode: 'generate', 'score', 'embed', 'fill', 'classify', 'tag' or 'answer' (see `inference`).
     generation: how text is written; what it leaves open is up to the model's generation_config.json.
     batch_size: lines at a time.
     input_format: 'text'; 'jsonl'; 'csv'; or 'auto', by the ending of the file's name, and else text.
     output_format: the same, and else JSON lines.
     pooling: of 'embed': 'mean', 'cls', 'last', or 'auto', as the model's folder says.
-    top: of 'fill': tokens for each mask.
+    top: of 'fill': tokens for each mask; of 'answer': answers to each question.
+    aggregation_strategy: of 'tag': 'first', 'simple', 'average' or 'max', as in transformers.
+    doc_stride: of 'answer' and 'tag': tokens that two windows of a long text share; None: 128, or half a window.
+    max_answer_len: of 'answer': tokens of an answer at most.
+    handle_impossible_answer: of 'answer': whether there may be none; None: as the model's task has it.
+    context: of 'answer': path of a text in which questions without a context of their own are answered.
     seed: of what is drawn.
     interactive: whether lines are asked for at a prompt, and answered one by one.
     assistant_model: of 'generate': a smaller model, which drafts what the model writes; whatever `load_pretrained`
@@ -91,6 +101,11 @@ def infer(
     max_input_length=lengths.get('inputs'),
     pooling=pooling,
     top=top,
+    aggregation_strategy=aggregation_strategy,
+    doc_stride=doc_stride,
+    max_answer_len=max_answer_len,
+    handle_impossible_answer=handle_impossible_answer,
+    context='' if context is None else _text(context),
   )
   if model.assistant_model is not None:
     pretrained.check_assists(model, model.assistant_model, options.generation)
@@ -167,7 +182,7 @@ def _talk(mode: Mode, devices: int) -> int:
       if 'error' in row:
         print(f'error: {row["error"]}')
         continue
-      shown = row.get('predictions') or [row.get('prediction')]
+      shown = mode.tell(row) if hasattr(mode, 'tell') else row.get('predictions') or [row.get('prediction')]
       if shown == [None]:
         shown = [rows.write({name: row[name] for name in row if name != 'line'}, 'jsonl', first=False)]
       for each in shown:
@@ -177,6 +192,16 @@ def _talk(mode: Mode, devices: int) -> int:
 def input_line() -> str:
   """A line of a person."""
   return input('> ')
+
+
+def _text(path: str) -> str:
+  """What is in a file of UTF-8. Raises UsageError where it cannot be read."""
+  try:
+    return pathlib.Path(path).expanduser().read_text(encoding='utf-8')
+  except OSError as error:
+    raise errors.UsageError(f'{path}: {error.strerror}') from error
+  except UnicodeDecodeError as error:
+    raise errors.UsageError(f'{path} is not UTF-8: {error.reason} at byte {error.start + 1}') from error
 
 
 def _check_not_same(source: str, target: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from t5x_lite.data import packing
 from t5x_lite.data import task as tasks
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.encoder.features import EncoderTaskFeatures
+from t5x_lite.inference import answers
 from t5x_lite.metrics import tagging
 from t5x_lite.partitioning import sharding
 from t5x_lite.scoring.items import Item, Prediction
@@ -85,8 +87,7 @@ class HeadPredictor:
     if head == 'span':
       return _span(item, logits, self._encoder.may_lack_answer)
     if head == 'tagging':
-      tags = _tags(item, logits, labels)
-      return Prediction(tags, {'words': list(item.example['words']), 'tags': tags})
+      return _tagged(item, logits, labels)
     if not logits:  # An example that had no room: whatever is said of it is a guess.
       logits, item = (
         [np.zeros((1, 1), np.float32)],
@@ -94,15 +95,17 @@ class HeadPredictor:
       )
     pooled = [own[part['pooled']] for own, part in zip(logits, item.parts, strict=True)]
     mean = np.mean(np.stack(pooled), axis=0)  # of an example in parts
+    label = item.example.get('label', -1)
     if head == 'regression':
-      return Prediction(float(mean[0, 0]), {'value': float(mean[0, 0])})
+      error = float(np.square(mean[0, 0] - label))
+      return Prediction(float(mean[0, 0]), {'value': float(mean[0, 0])}, None if math.isnan(label) else error)
     scores = mean[:, 0] if head == 'multiple_choice' else mean[0]
     index = int(np.argmax(scores))
     shown: dict[str, Any] = {'label': index, 'probabilities': _softmax(scores)}
     if head == 'classification' and labels:
       shown = {'label': labels[index], 'index': index, 'probabilities': shown['probabilities']}
     value = index if self._encoder.answer is None else self._encoder.answer(item.record, index)
-    return Prediction(value, shown)
+    return Prediction(value, shown, float(_nll(scores, int(label))) if 0 <= label < len(scores) else None)
 
 
 def chunks(
@@ -129,14 +132,23 @@ def _softmax(scores: np.ndarray) -> list[float]:
   return [round(float(value), 6) for value in exponentials / exponentials.sum()]
 
 
-def _tags(item: Item, logits: Sequence[np.ndarray], labels: Sequence[str]) -> list[str]:
-  """The tag of every word; of one that lost its place to the length, none."""
+def _nll(scores: np.ndarray, label: int) -> np.float64:
+  """Cross entropy in nats of a label under logits `[C]`."""
+  return -(scores[label] - answers.log_total([scores]))
+
+
+def _tagged(item: Item, logits: Sequence[np.ndarray], labels: Sequence[str]) -> Prediction:
+  """The tag of every word, and how sure it is; of one that lost its place to the length, none."""
   none = tagging.OUTSIDE if tagging.OUTSIDE in labels else labels[0]
-  tags = [none] * len(item.example['words'])
+  tags, chances, losses = [none] * len(item.example['words']), [0.0] * len(item.example['words']), []
   for own, part in zip(logits, item.parts, strict=True):
     for position in np.flatnonzero(part['words'] >= 0):
-      tags[int(part['words'][position])] = labels[int(np.argmax(own[position]))]
-  return tags
+      word, best = int(part['words'][position]), int(np.argmax(own[position]))
+      tags[word], chances[word] = labels[best], round(float(np.exp(-_nll(own[position], best))), 6)
+      if part['tags'][position] >= 0:
+        losses.append(_nll(own[position], int(part['tags'][position])))
+  shown = {'words': list(item.example['words']), 'tags': tags, 'probabilities': chances}
+  return Prediction(tags, shown, float(np.mean(losses)) if losses else None)
 
 
 def _span(item: Item, logits: Sequence[np.ndarray], may_lack: bool) -> Prediction:
@@ -145,6 +157,7 @@ def _span(item: Item, logits: Sequence[np.ndarray], may_lack: bool) -> Predictio
   Source: Hugging Face's `postprocess_qa_predictions`, and BERT's `run_squad.py`, section 4.3 of the paper.
   """
   context, found, null = item.example['pair'], [], np.inf
+  totals, losses = _span_totals(item, logits)
   for own, part in zip(logits, item.parts, strict=True):
     start, end = own[:, 0], own[:, 1]
     pooled = int(part['pooled'][0])
@@ -153,14 +166,35 @@ def _span(item: Item, logits: Sequence[np.ndarray], may_lack: bool) -> Predictio
       found.append((float(start[first] + end[last]), int(part['offsets'][first, 0]), int(part['offsets'][last, 1])))
   best = max(found, key=lambda scored: scored[0], default=None)  # the first of equals
   text = context[best[1] : best[2]] if best else ''
-  margin = null - best[0] if best else np.inf
+  margin, score = null - best[0] if best else np.inf, best[0] if best else null
   shown: dict[str, Any] = {'answer': text, 'start': best[1] if best else None}
   if may_lack:
     shown |= {'no_answer_margin': float(margin)}
     if margin > 0:
-      text = ''
+      text, score = '', null
       shown |= {'answer': '', 'start': None}
-  return Prediction(text, shown)
+  shown['probability'] = round(float(np.exp(score - totals)), 6) if np.isfinite(score) else 0.0
+  return Prediction(text, shown, None if item.reference is None else losses)
+
+
+def _span_totals(item: Item, logits: Sequence[np.ndarray]) -> tuple[float, float | None]:
+  """What the sum of the logits of a span is less than by its log-probability, see `inference.answers`; and the loss.
+
+  The loss is the mean over all windows of that of `label_losses.spans`.
+  """
+  if not logits:
+    return 0.0, None
+  inside = [
+    own[(part['offsets'][:, 0] >= 0) | (np.arange(len(own)) == int(part['pooled'][0]))]
+    for own, part in zip(logits, item.parts, strict=True)
+  ]
+  totals = sum(answers.log_total([own[:, side] for own in inside]) for side in (0, 1))
+  losses = [
+    0.5 * sum(float(_nll(own[:, side], int(part['span'][side]))) for side in (0, 1))
+    for own, part in zip(logits, item.parts, strict=True)
+    if 'span' in part
+  ]
+  return totals, float(np.mean(losses)) if losses else None
 
 
 def _pairs(start: np.ndarray, end: np.ndarray, offsets: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -45,10 +45,12 @@ class Prediction:
   Attributes:
     value: what the metrics compare with the item's reference.
     shown: the same and more, JSON-able, by name, for people and files.
+    loss: of what is right, in nats, or a squared error; None where that or the probability of it is unknown.
   """
 
   value: Any
   shown: Mapping[str, Any]
+  loss: float | None = None
 
 
 def is_scored(member: tasks.Task, config: DatasetConfig) -> bool:

@@ -17,6 +17,7 @@ from t5x_lite.data import task as tasks
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.features import DecoderOnlyFeatures, append_eos_after_trim
 from t5x_lite.decoding.generate import generate_from_encoder, generate_from_prompt
+from t5x_lite.inference.answers import log_total
 from t5x_lite.partitioning import sharding
 from t5x_lite.scoring import heads
 from t5x_lite.scoring.items import Item, Prediction
@@ -168,11 +169,18 @@ class RankPredictor:
       found = self._sums(params, examples, {'inputs': length, 'targets': longest})
       for at, value in zip(chosen, found, strict=False):
         scores[pairs[at]] = value
-    best = np.argmax(scores, axis=1)
-    return [
-      Prediction(int(index), {'label': self._labels[index], 'log_likelihoods': [round(float(v), 4) for v in own]})
-      for index, own in zip(best, scores, strict=True)
-    ]
+    return [self._ranked(item, own) for item, own in zip(items, scores, strict=True)]
+
+  def _ranked(self, item: Item, scores: np.ndarray) -> Prediction:
+    """The likeliest label; probabilities and the loss are those among the labels."""
+    best, chances = int(np.argmax(scores)), scores - log_total([scores])
+    right = item.reference if isinstance(item.reference, int) and 0 <= item.reference < len(scores) else None
+    shown = {
+      'label': self._labels[best],
+      'log_likelihoods': [round(float(value), 4) for value in scores],
+      'probabilities': [round(float(value), 6) for value in np.exp(chances)],
+    }
+    return Prediction(best, shown, None if right is None else float(-chances[right]))
 
   def _sums(self, params: Any, examples: Sequence[Arrays], lengths: Mapping[str, int]) -> np.ndarray:
     size, sides = self._config.batch_size, self._converter.side_lengths(lengths)

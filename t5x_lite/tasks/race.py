@@ -47,10 +47,15 @@ def race(record: task.Record) -> Iterator[task.Example]:
 
 
 def race_choices(record: task.Record) -> Iterator[task.Record]:
-  """The article, and the question with each option: in place of its blank if it has one, else after it."""
+  """The article, and the question with each option."""
   for question, options, right in _questions(record):
-    choices = [question.replace(_BLANK, option) if _BLANK in question else f'{question} {option}' for option in options]
+    choices = [with_option(question, option) for option in options]
     yield {'text': record['article'], 'choices': choices, 'label': right}
+
+
+def with_option(question: str, option: str) -> str:
+  """The question with an option: in place of its blank if it has one, else after it."""
+  return question.replace(_BLANK, option) if _BLANK in question else f'{question} {option}'
 
 
 def option_text(text: str) -> str:

@@ -60,11 +60,11 @@ def test_no_answer_wins_where_it_may_and_scores_more_in_every_window():
 
 
 def test_words_have_the_tags_of_their_first_pieces_and_lost_ones_none():
-  part = {'words': np.array([-1, 0, -1, 1, -1], np.int32)}
+  part = {'words': np.array([-1, 0, -1, 1, -1], np.int32), 'tags': np.array([-1, 0, -1, 0, -1], np.int32)}
   item = Item({}, {'words': ['unbelievable', 'cat', 'lost'], 'tags': [0, 0, 0]}, None, [part])
   logits = np.zeros((5, 3), np.float32)
   logits[1, 2] = logits[2, 1] = logits[3, 1] = 1.0
-  assert heads._tags(item, [logits], ('O', 'B-x', 'I-x')) == ['I-x', 'B-x', 'O']
+  assert heads._tagged(item, [logits], ('O', 'B-x', 'I-x')).value == ['I-x', 'B-x', 'O']
 
 
 @pytest.mark.parametrize(('longest', 'expected'), [(16, [16]), (17, [16, 17]), (128, [16, 32, 64, 128]), (8, [8])])

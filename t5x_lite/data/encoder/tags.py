@@ -61,7 +61,7 @@ def _parts(framer: Framer, ids: list[int], tags: np.ndarray, words: np.ndarray) 
   if framer.long_examples == task.DROP and len(ids) > room:
     return []
   windows = framer.windows(len(ids), room)
-  own = _own(windows)
+  own = own_parts(windows)
   made = []
   for (start, stop), (own_start, own_stop) in zip(windows, own, strict=True):
     features = framer.arrays((ids[start:stop], None))
@@ -74,7 +74,7 @@ def _parts(framer: Framer, ids: list[int], tags: np.ndarray, words: np.ndarray) 
   return made
 
 
-def _own(windows: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def own_parts(windows: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
   """What of each window is its own, where each overlaps with the next: cut in the midst of what two share."""
   cuts = [(stop + start) // 2 for (_, stop), (start, _) in itertools.pairwise(windows)]
   return list(zip([windows[0][0], *cuts], [*cuts, windows[-1][1]], strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Iterator, Sequence
 
+from t5x_lite.core import pages
 from t5x_lite.core.batch import (
   DECODER,
   INPUT_TOKENS,
@@ -25,15 +26,6 @@ from t5x_lite.data.inspection.rows import Row, Side
 _COLOURS = ('#cfe3ff', '#ffe0b8', '#cdeecb', '#f6cfe3', '#e2d6fa', '#fdf0a8', '#c9efef', '#e4dccf')  # of segments
 _WEIGHTS = (LOSS_WEIGHTS, LABEL_WEIGHTS, SPAN_START, SPAN_END)
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; background: #fff; max-width: 72rem; margin: 2rem auto;
-  padding: 0 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem } h3 { font-size: 1rem; margin-bottom: .3rem }
-div.wide { overflow-x: auto }
-table { border-collapse: collapse } th, td { text-align: left; padding: .15rem 1rem .15rem 0; vertical-align: top }
-th { font-weight: 600; color: #555 } td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
-.text { white-space: pre-wrap; overflow-wrap: anywhere; background: #f6f6f6; padding: .5rem .7rem; border-radius: 4px;
-  max-height: 16rem; overflow: auto; margin: .2rem 0 .6rem }
-.label, .note { color: #555; font-size: .87rem } code { overflow-wrap: anywhere }
 .row { line-height: 2.05; margin: .2rem 0 1rem }
 .row span { padding: .1rem .22rem; margin: 0 .07rem; border-radius: 3px; white-space: nowrap;
   border-bottom: 2px solid transparent }
@@ -44,20 +36,18 @@ th { font-weight: 600; color: #555 } td.number, th.number { text-align: right; f
 
 def render(facts: Facts) -> str:
   """The page."""
-  title = html.escape(f'{facts.name}, split {facts.configuration["split"]}')
+  title = f'{facts.name}, split {facts.configuration["split"]}'
   examples = ''.join(_example(number, example) for number, example in enumerate(facts.examples, 1))
   rows = ''.join(_row(row) for row in facts.sample.rows)
   colours = ''.join(f'.s{n} {{ background: {colour} }}\n' for n, colour in enumerate(_COLOURS))
-  return (
-    f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
-    '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    f'<style>{_STYLE}{colours}</style></head><body>\n'
-    f'<h1>{title}</h1>\n{_configuration(facts)}\n<h2>Tasks, over {facts.sample.batches} batches</h2>\n{_tasks(facts)}\n'
+  body = (
+    f'{_configuration(facts)}\n<h2>Tasks, over {facts.sample.batches} batches</h2>\n{_tasks(facts)}\n'
     f'<h2>Examples</h2>\n{examples}\n<h2>Rows of batch {facts.sample.batches}</h2>\n'
     '<p class="note">Colours tell segments apart. Underlined tokens weigh in the loss, grey ones do not. Of a decoder '
     'the targets are shown; of an encoder what it reads and, in red, what it should predict instead. Hover over a '
-    f'token for ids, position, segment and weight.</p>\n{rows}\n</body></html>\n'
+    f'token for ids, position, segment and weight.</p>\n{rows}'
   )
+  return pages.page(title, body, _STYLE + colours)
 
 
 def _configuration(facts: Facts) -> str:
@@ -98,14 +88,7 @@ def _tasks(facts: Facts) -> str:
     )
     for task in facts.tasks
   ]
-  return f'<div class="wide"><table>\n{_cells("th", head)}{"".join(_cells("td", row) for row in rows)}</table></div>'
-
-
-def _cells(tag: str, texts: Iterable[str]) -> str:
-  """A line of a table: a name, then numbers."""
-  first, *numbers = map(html.escape, texts)
-  cells = ''.join(f'<{tag} class="number">{number}</{tag}>' for number in numbers)
-  return f'<tr><{tag}>{first}</{tag}>{cells}</tr>\n'
+  return pages.table(head, rows)
 
 
 def _example(number: int, example: Example) -> str:
@@ -113,20 +96,16 @@ def _example(number: int, example: Example) -> str:
   parts = [f'<h3>{number}: {html.escape(example.task)}{notes}</h3>\n']
   for document in example.documents:
     for texts in document.texts:
-      parts += [_text(f'record {document.record:,}, {name}', text) for name, text in texts.items()]
+      parts += [pages.text(f'record {document.record:,}, {name}', text) for name, text in texts.items()]
   if example.num_documents > len(example.documents):
     parts.append(f'<p class="note">and {example.num_documents - len(example.documents)} more records</p>\n')
   if example.raw is not None:
-    parts.append(_text(f'before the objective, {example.raw_tokens} tokens', example.raw))
-  parts += [_text(f'{name}, {len(example.features[name])} ids', text) for name, text in example.texts.items()]
+    parts.append(pages.text(f'before the objective, {example.raw_tokens} tokens', example.raw))
+  parts += [pages.text(f'{name}, {len(example.features[name])} ids', text) for name, text in example.texts.items()]
   for name, numbers in example.features.items():
     if name not in TEXTS:
-      parts.append(_text(name, ' '.join(map(str, numbers))))
+      parts.append(pages.text(name, ' '.join(map(str, numbers))))
   return ''.join(parts)
-
-
-def _text(label: str, text: str) -> str:
-  return f'<div class="label">{html.escape(label)}</div><div class="text">{html.escape(text) or "(empty)"}</div>\n'
 
 
 def _row(row: Row) -> str:

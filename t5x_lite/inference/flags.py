@@ -1,0 +1,36 @@
+"""The flags of `python -m t5x_lite.infer` that stand for bindings of gin: its own, and the options of generation."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from t5x_lite.cli import shorthand
+
+_OWN = {
+  'mode': 'generate, score, embed, fill, classify, tag or answer.',
+  'batch_size': 'Lines at a time.',
+  **dict.fromkeys(('input_format', 'output_format'), 'text, jsonl, csv, or auto: by the ending of the name.'),
+  'pooling': 'Of embed: mean, cls, last, or auto.',
+  'top': 'Of fill: tokens for each mask; of answer: answers.',
+  'aggregation_strategy': 'Of tag: first, simple, average or max, as in transformers.',
+  'doc_stride': 'Of answer and tag: tokens that two windows of a long text share.',
+  'max_answer_len': 'Of answer: tokens of an answer at most.',
+  'handle_impossible_answer': 'Of answer: whether a question may have none.',
+  'context': 'Of answer: a file of text for all questions that have no context of their own.',
+  'seed': 'Of what is drawn.',
+  'assistant_model': 'Of generate: a smaller model, which drafts what the model writes.',
+}
+
+_BOOLS = ('handle_impossible_answer',)
+
+
+def shorthands() -> list[shorthand.Shorthand]:
+  """One for each; nothing heavy is imported before they are asked for."""
+  from t5x_lite.decoding.config import GenerationConfig
+
+  own = [shorthand.Shorthand(name, f'infer.{name}', text, name in _BOOLS) for name, text in _OWN.items()]
+  for field in dataclasses.fields(GenerationConfig):
+    text = f'Of generate: {field.name}, as in transformers.'
+    binding = f'GenerationConfig.{field.name}'
+    own.append(shorthand.Shorthand(field.name, binding, text, field.type == 'bool | None'))
+  return own
