@@ -29,8 +29,9 @@ case $action in
   install)
     git -C "$root" archive --format=tar.gz --output=/tmp/t5x_lite.tar.gz HEAD
     gcloud compute tpus tpu-vm scp /tmp/t5x_lite.tar.gz "$TPU:" "${where[@]}" --worker=all
-    on_all_hosts 'mkdir -p t5x_lite && tar -xzf t5x_lite.tar.gz -C t5x_lite && python3 -m venv venv &&
-      venv/bin/pip install --quiet "./t5x_lite[tpu]"'
+    # Images may have Python 3.10, which is too old: uv brings one of its own.
+    on_all_hosts 'mkdir -p t5x_lite && tar -xzf t5x_lite.tar.gz -C t5x_lite && python3 -m pip install --quiet --user uv &&
+      python3 -m uv venv --quiet --seed --python 3.12 venv && venv/bin/pip install --quiet "./t5x_lite[tpu]"'
     ;;
   train)
     command="venv/bin/python -m t5x_lite.train$(printf ' %q' "$@")"

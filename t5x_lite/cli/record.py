@@ -26,6 +26,7 @@ ALLOW_CHANGE = 'allow_config_change'
 # schedule that depends on the number of steps has a parameter of its own, which is compared.
 _MAY_CHANGE = re.compile(
   r'(LoopConfig|DivergenceRule|EarlyStopping|CheckpointConfig|MeshShape)\..*'
+  r'|Learner\.(num_microbatches|vocab_chunk)'
   r'|train\.(model_dir|mesh|eval_steps|num_samples|offload_optimizer)|DatasetConfig\.prefetch|\w+Config\.remat_policy'
 )
 

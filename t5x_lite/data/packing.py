@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from t5x_lite.core.batch import INPUT_TOKENS, LABEL_GROUP, POSITIONS, SEGMENT_IDS, key
+from t5x_lite.core.batch import INPUT_TOKENS, LABEL_GROUP, LOSS_WEIGHTS, POSITIONS, SEGMENT_IDS, key
 from t5x_lite.data import features
 
 FIRST_FIT, SPLIT, FILL = MODES = ('first_fit', 'split', 'fill')
@@ -56,6 +56,10 @@ class Entry:
   def length(self, side: str) -> int:
     """Number of tokens on one side."""
     return len(self.example[key(side, INPUT_TOKENS)])
+
+  def predictions(self, side: str) -> int:
+    """Number of positions on one side that are predicted."""
+    return int(np.count_nonzero(self.example[key(side, LOSS_WEIGHTS)]))
 
   def cut(self, rooms: Mapping[str, int], least: int) -> Entry | None:
     """The example made of less text, of which the rest is left to the examples that follow.
@@ -126,13 +130,18 @@ class FirstFitPacker:
   Args:
     side_lengths: length of a row, by side.
     open_rows: how many rows of a group are kept open; 0 gives every example a row of its own.
+    most_predictions: predicted positions that examples which share a row may have together, of the one side that there
+      is; None: any number. Many short examples have more than one long one, and a model that computes logits for the
+      predicted positions alone must have room for those of any row.
   """
 
   cuts: ClassVar[bool] = False
 
-  def __init__(self, side_lengths: Mapping[str, int], open_rows: int):
+  def __init__(self, side_lengths: Mapping[str, int], open_rows: int, most_predictions: int | None = None):
     self._lengths = dict(side_lengths)
     self._max_open = open_rows
+    self._most_predictions = most_predictions
+    assert most_predictions is None or len(self._lengths) == 1
     self.open: list[Row] = []
 
   def add(self, entry: Entry) -> Row | None:
@@ -143,7 +152,7 @@ class FirstFitPacker:
       return row
     own = [open_row for open_row in self.open if open_row.entries[0].group == entry.group]
     for open_row in own:
-      if all(open_row.used[side] + size <= self._lengths[side] for side, size in row.used.items()):
+      if self._fits(open_row, row):
         open_row.add(entry)
         return self._pop(open_row) if self._is_full(open_row.used) else None
     finished = self._pop(self._fullest(own)) if len(own) == self._max_open else None
@@ -153,6 +162,14 @@ class FirstFitPacker:
   def pop_fullest(self) -> Row | None:
     """Finishes the fullest open row, the oldest of equals; None if no row is open."""
     return self._pop(self._fullest(self.open)) if self.open else None
+
+  def _fits(self, open_row: Row, row: Row) -> bool:
+    if any(open_row.used[side] + size > self._lengths[side] for side, size in row.used.items()):
+      return False
+    if self._most_predictions is None:
+      return True
+    (side,) = self._lengths
+    return sum(entry.predictions(side) for entry in (*open_row.entries, *row.entries)) <= self._most_predictions
 
   def _pop(self, row: Row) -> Row:
     return self.open.pop(next(index for index, open_row in enumerate(self.open) if open_row is row))

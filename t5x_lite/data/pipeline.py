@@ -23,6 +23,7 @@ from t5x_lite.data import (
   packing,
   prefetch,
   randomness,
+  row_predictions,
   sentence_pairs,
   streams,
   task,
@@ -260,7 +261,8 @@ def _virtual_shard(data: OpenedDataset, shard: int) -> virtual_shards.VirtualSha
   elif dataset_config.cuts(config):
     packer = filling.FillingPacker(data.side_lengths, filling.OPEN_ROWS if config.pack else 0)
   else:
-    packer = packing.FirstFitPacker(data.side_lengths, _OPEN_ROWS if config.pack else 0)
+    most = row_predictions.most_predictions(config)
+    packer = packing.FirstFitPacker(data.side_lengths, _OPEN_ROWS if config.pack else 0, most)
   return virtual_shards.VirtualShard(
     parts=[example_stream(data, shard, part) for part in range(len(data.parts))],
     choice=choice,

@@ -19,6 +19,7 @@ from t5x_lite.training import flops
 
 _GIB = 2**30
 _COPIES = 5
+_CHIPS_OF_HOST = 4
 _TPU = re.compile(r'(?P<chip>[a-z]\w*):(?P<dims>\d+(?:x\d+)*)(?:\*(?P<slices>\d+))?')
 _LOCAL = re.compile(r'(?P<platform>cpu|gpu)(?::(?P<count>\d+))?')
 _EXAMPLES = 'v5e:4x4, v5p:4x4x4, v5e:16x16*2 (two slices), cpu:8 or gpu'
@@ -57,8 +58,8 @@ class Chip:
     return sum(2 if length % self.wraps == 0 else 1 for length in axis_lengths) or 1
 
 
-# Memory is what the compiler of libtpu 0.0.52 lets a program have ("available HBM"), about a quarter of a GiB less than
-# the 16, 95 and 32 GiB of the data sheets, on v4 1.25 less than 32. The rest is of cloud.google.com/tpu/docs/v4, /v5e,
+# Memory is what the compiler of libtpu 0.0.52 lets a program have ("available HBM"), a quarter of a GiB less than
+# the 16 and 32 GiB of the data sheets of v5e and v6e, on v4 1.25 less than 32, on v5p 0.73 more than 95. The rest is of cloud.google.com/tpu/docs/v4, /v5e,
 # /v5p and /v6e: bandwidth of HBM, of all links together (2400, 1600, 4800 and 3200 Gbit/s each way over 6, 4, 6 and 4
 # links), and of the data centre's network per pod, divided by the chips of a pod. A v4 device is a chip of two cores.
 TPUS = {
@@ -218,6 +219,9 @@ def _tpu(name: str) -> Topology:
   assert found is not None
   chip = TPUS[found['chip']]
   options: dict[str, Any] = dict(chip.options)
+  dims = [int(size) for size in found['dims'].split('x')]
+  if math.prod(dims) < _CHIPS_OF_HOST:
+    options['chips_per_host_bounds'] = (*dims, *(1,) * (3 - len(dims)))
   if int(found['slices'] or 1) > 1:
     options['num_slices'] = int(found['slices'])
   try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 from t5x_lite.core import errors
@@ -12,6 +13,8 @@ from t5x_lite.planning.steps import Plan, Planner
 MOST_TENSOR = 16
 MOST_SEQUENCE = 8
 MOST_MICROBATCHES = 64
+
+_LESS = 0.9  # of the memory that was too much, to be tried next
 
 
 def mesh_shapes(num_devices: int, *, experts: bool = False) -> Iterator[MeshShape]:
@@ -51,29 +54,35 @@ def candidates(planner: Planner) -> list[Plan]:
 
 
 def rank(plans: Sequence[Plan]) -> list[Plan]:
-  """Those that fit first, then the fastest, then those that need least memory; what is compiled before what is not."""
+  """Those that fit first, what is compiled before what is not, then the fastest, then those that need least memory."""
   return sorted(
-    plans, key=lambda plan: (plan.compile_seconds is None, not plan.fits, plan.time.step, plan.memory.total)
+    plans, key=lambda plan: (not plan.fits, plan.compile_seconds is None, plan.time.step, plan.memory.total)
   )
 
 
 def search(planner: Planner, num_compiled: int, note: Callable[[str], None] = lambda line: None) -> list[Plan]:
   """The best plans of a training step, ranked: the compiled ones, and behind them all others by their estimates.
 
-  One that was estimated to fit and does not when compiled makes room for the next.
+  Where one that was estimated to fit does not when compiled, the next to be compiled are those estimated to need a
+  tenth less than it. What is tried and does not fit is behind all that is estimated to.
 
   Args:
     planner: of the model, the batch and the topology.
-    num_compiled: how many that fit are to be compiled; at most twice as many are tried.
+    num_compiled: how many that fit are to be compiled; at most three times as many are tried.
     note: is told what is being compiled.
   """
   plans = candidates(planner)
   compiled: list[Plan] = []
-  for plan in plans[: 2 * num_compiled]:
-    if sum(done.fits for done in compiled) >= num_compiled:
+  room = math.inf
+  for plan in plans:
+    if sum(done.fits for done in compiled) >= num_compiled or len(compiled) >= 3 * num_compiled:
       break
+    if plan.memory.total > room:
+      continue
     note(f'compiling {describe(plan)}')
     compiled.append(planner.compile(plan.shape, plan.remat_policy, plan.num_microbatches))
+    if not compiled[-1].fits:
+      room = min(room, _LESS * plan.memory.total)
   tried = [_choice(plan) for plan in compiled]
   return rank([*compiled, *(plan for plan in plans if _choice(plan) not in tried)])
 

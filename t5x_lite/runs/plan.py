@@ -44,8 +44,7 @@ def plan(
     task_feature_lengths: tokens, by feature.
     batch_size: rows of the global batch.
     train_steps: of the run, for its days and chip-hours.
-    objective: of the run; one that says how many positions it predicts at most spares the other logits. Rows are taken
-      as packed, as they are by default.
+    objective: of the run; one that says how many positions it predicts at most spares the other logits.
     mesh: how devices are arranged.
     offload_optimizer: whether the optimiser's state waits in the host's memory.
     topology: such as `v5e:4x4`; None: the devices that are here.

@@ -65,6 +65,7 @@ def run(
       checkpointer.wait()
     raise
   finally:
+    loop.stop_profile()  # of a run that ends before the last step of its trace
     console.stop()
 
 
@@ -118,7 +119,6 @@ class _Loop:
         if status is not None:
           break
       assert status is not None
-      self._stop_profile()  # of a run that ends before its last step
       self._checkpointer.wait()
       self._console.stop()
     outcome = Outcome(status, step, self._state, self._eval_metrics)
@@ -194,9 +194,10 @@ class _Loop:
   def _profile_to(self, step: int) -> None:
     if self._timing.ends_profile(step):
       self._catch_up()
-      self._stop_profile()
+      self.stop_profile()
 
-  def _stop_profile(self) -> None:
+  def stop_profile(self) -> None:
+    """Writes the trace, if one is being made."""
     told = self._timing.stop_profile()
     if told is not None:
       self._console.note(told)

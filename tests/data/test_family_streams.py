@@ -230,14 +230,14 @@ def test_no_row_predicts_more_than_the_bound(family, name, pack):
   assert 0 < max(counts) <= most < 24
 
 
-def test_the_bound_of_shared_rows_is_that_of_the_worst_examples(family):
+def test_the_bound_is_that_of_one_long_example_or_of_the_worst_ones_that_fit_together(family):
   # [CLS] token [SEP] three times would fill nine positions with three predictions; one example of nine has one.
   masked = family('masked')
   bounds = [
     row_predictions.most_predictions(dataclasses.replace(masked, task_feature_lengths={'inputs': 9}, pack=pack))
-    for pack in (True, False)
+    for pack in (True, False, 'fill')
   ]
-  assert bounds == [3, 1]
+  assert bounds == [1, 1, 3]
 
 
 def test_no_bound_is_claimed_where_none_is_known(family):

@@ -205,6 +205,32 @@ def test_a_search_ranks_what_fits_before_what_is_fast_and_compiles_the_best():
   assert f'--gin.REMAT_POLICY={ranked[0].remat_policy}' in report.search_text(ranked)
 
 
+def test_a_search_goes_on_below_what_did_not_fit_and_never_calls_that_the_best(monkeypatch):
+  estimated = search.candidates(planner())
+  limit = sorted(plan.memory.total for plan in estimated)[len(estimated) // 2]
+  estimated = search.rank(
+    [dataclasses.replace(plan, memory=dataclasses.replace(plan.memory, limit=limit)) for plan in estimated]
+  )
+  tried = []
+
+  class Compiler:
+    """Needs a fifth more than was estimated."""
+
+    def compile(self, shape, policy, count):
+      (plan,) = [plan for plan in estimated if search._choice(plan) == (shape, policy, count)]
+      tried.append(plan.memory.total)
+      more = dataclasses.replace(plan.memory, temporaries=plan.memory.temporaries + plan.memory.total // 5)
+      return dataclasses.replace(plan, memory=more, compile_seconds=1.0, compiled=True)
+
+  monkeypatch.setattr(search, 'candidates', lambda planner: estimated)
+  best = search.search(Compiler(), 1)[0]
+  assert best.fits and best.compile_seconds is not None and tried[-1] == min(tried) <= limit / 1.2
+  monkeypatch.setattr(search, '_LESS', 1.0)  # none is found in three tries
+  tried.clear()
+  best = search.search(Compiler(), 1)[0]
+  assert best.fits
+
+
 def test_estimates_grow_and_shrink_as_compiled_plans_do(plans):
   made = planner()
   none, full, fsdp = (made.estimate(shape, policy, 1).memory for shape, policy in (
@@ -229,5 +255,7 @@ def test_a_slice_of_tpus_needs_no_tpu():
   assert plan.fits and plan.memory.limit == int(15.75 * 2**30)
   assert plan.memory.activations > 0 and plan.mfu > 0
   assert all(row.axes == ('fsdp',) for row in plan.collectives) and plan.collectives
+  for name, count in (('v5e:1x1', 1), ('v6e:1x1', 1), ('v5p:1x1x1', 1), ('v5p:2x1x1', 2)):
+    assert len(chips.topology(name).devices) == count
   with pytest.raises(UsageError, match='the TPU compiler knows no such slice'):
     chips.topology('v5e:3x3')
