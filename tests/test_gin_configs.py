@@ -255,6 +255,23 @@ def test_inference_and_inspection_are_configured_by_the_config_of_a_run(configur
     assert inspected['train/DatasetConfig.split'] == "'train'"
 
 
+@pytest.mark.parametrize(
+  ('target', 'file', 'given'),
+  [
+    ('runs.infer.infer', 'runs/infer.gin', ('checkpoint', 'input', 'output')),
+    ('runs.evaluate.evaluate', 'runs/evaluate.gin', ('checkpoint',)),
+  ],
+)
+def test_the_mesh_of_inference_and_evaluation_is_that_of_a_mesh_file_and_not_that_of_training(
+  configure, target, file, given
+):
+  configure('t5_tiny.gin', 'meshes/tensor.gin').record.write('kept')
+  for mesh, sizes in (((), (8, 1, 1, 1, 1)), (('meshes/fsdp.gin',), (1, 8, 1, 1, 1))):
+    session = configure('kept/config.gin', file, *mesh, target=target, given=given)
+    assert session.record.values[f'{target.rpartition(".")[2]}.mesh'] == '@MeshShape()'
+    assert build(session, 'MeshShape').sizes(8, 1) == sizes
+
+
 def test_the_macros_of_t5x_are_all_there(configure):
   macros = {
     *('MIXTURE_OR_TASK_NAME', 'TASK_FEATURE_LENGTHS', 'TRAIN_STEPS', 'MODEL_DIR', 'BATCH_SIZE', 'DROPOUT_RATE'),

@@ -58,8 +58,8 @@ class Chip:
     return sum(2 if length % self.wraps == 0 else 1 for length in axis_lengths) or 1
 
 
-# Memory is what the compiler of libtpu 0.0.52 lets a program have ("available HBM"), a quarter of a GiB less than
-# the 16 and 32 GiB of the data sheets of v5e and v6e, on v4 1.25 less than 32, on v5p 0.73 more than 95. The rest is of cloud.google.com/tpu/docs/v4, /v5e,
+# Memory is what the compiler of libtpu 0.0.52 lets a program have ("available HBM"), in GiB. Data sheets
+# have 16 (v5e), 32 (v4 and v6e) and 95 (v5p). The rest is of cloud.google.com/tpu/docs/v4, /v5e,
 # /v5p and /v6e: bandwidth of HBM, of all links together (2400, 1600, 4800 and 3200 Gbit/s each way over 6, 4, 6 and 4
 # links), and of the data centre's network per pod, divided by the chips of a pod. A v4 device is a chip of two cores.
 TPUS = {

@@ -78,6 +78,7 @@ BEFORE = {
     ('LoopConfig.eval_period', '20'),
     ('MESH/MeshShape.data', '4'),
     ('train/DatasetConfig.prefetch', '0'),
+    ('Learner.num_microbatches', '4'),
   ],
 )
 def test_how_far_how_often_and_on_what_a_run_goes_may_change(key, value):

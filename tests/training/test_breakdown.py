@@ -113,6 +113,20 @@ def test_the_trace_holds_the_chosen_steps_and_no_others(tmp_path, capsys):
   assert 'nothing is profiled: step 3 is done already' in capsys.readouterr().out
 
 
+def test_a_run_that_ends_inside_of_its_trace_leaves_it(tmp_path, capsys):
+  class Ending(fakes.FakeTrainer):
+    def train_step(self, state, batch):
+      if int(state.step) == 4:
+        raise KeyboardInterrupt
+      return super().train_step(state, batch)
+
+  profile = profiling.parse('3:6', 6, tmp_path)
+  with pytest.raises(KeyboardInterrupt):
+    fakes.train(tmp_path, LoopConfig(6, log_period=2, eval_period=0), trainer=Ending(), profile=profile)
+  assert list(tmp_path.glob('profile/plugins/profile/*/*.xplane.pb'))
+  assert f'tensorboard --logdir={tmp_path}/profile' in capsys.readouterr().out
+
+
 def test_a_log_row_says_where_the_time_went(tmp_path):
   fakes.train(tmp_path, LoopConfig(8, log_period=4, eval_period=0))
   rows = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
