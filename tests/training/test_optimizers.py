@@ -157,3 +157,20 @@ def test_schedules_are_followed(make):
   second, _ = optimizer.update(grads, state, params)
   assert float(optax.tree.norm(first)) == 0.0
   assert float(second['kernel'][0, 0]) < 0.0
+
+
+@pytest.mark.parametrize('max_grad_norm', [None, 0.5])
+def test_adamw_is_that_of_optax_state_and_all(max_grad_norm):
+  rng = np.random.default_rng(3)
+  shapes = {'kernel': (7, 5), 'bias': (5,)}
+  params = random_tree(shapes, rng)
+  steps = [random_tree(shapes, rng, scale) for scale in (1.0, 1e-3, 30.0, 0.0, 1.0)]
+  ours = optimizers.adamw(1e-2, weight_decay=0.1, max_grad_norm=max_grad_norm)
+  theirs = optax.adamw(1e-2, weight_decay=0.1, mask=optimizers.decayed)
+  if max_grad_norm is not None:
+    theirs = optax.chain(optax.clip_by_global_norm(max_grad_norm), theirs)
+  with jax.numpy_dtype_promotion('standard'):
+    expected = run(theirs, params, steps)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-7), run(ours, params, steps), expected)
+  plain = theirs.init(params) if max_grad_norm is not None else (theirs.init(params),)
+  assert jax.tree.structure(ours.init(params)) == jax.tree.structure(plain)
