@@ -92,7 +92,7 @@ def test_parameters_go_where_the_mesh_says(saved):
   np.testing.assert_allclose(call(again), call(model), atol=1e-5)
 
 
-@pytest.mark.parametrize('format', ['hf', 't5x_lite'])
+@pytest.mark.parametrize('format', [pytest.param('hf', marks=pytest.mark.slow), 't5x_lite'])
 def test_another_head_is_fresh_and_listed(saved, format, caplog):
   model, hf, ours = saved
   changes = {'heads': ('classification',), 'num_labels': 3}
@@ -213,6 +213,7 @@ def test_a_saved_directory_is_whole_or_not_there(tmp_path, saved, monkeypatch):
   assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_tokenizer_and_its_ids_go_along(tmp_path):
   tokenizer = embedded_vocabulary(size=300, extra_ids=10)
   model = model_of(dataclasses.replace(SMALL, vocab_size=320), tokenizer=tokenizer)

@@ -47,7 +47,7 @@ def assert_same(found, expected):
   np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize('family', ['t5', 'xlnet'])
+@pytest.mark.parametrize('family', ['t5', pytest.param('xlnet', marks=pytest.mark.slow)])
 def test_tensor_and_sequence_change_nothing(family):
   """The arrangement that touches most of a layer, of the families whose attention is most their own."""
   found = runs.losses(family, ALL_AXES_OF_A_LAYER, 3)

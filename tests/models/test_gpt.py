@@ -124,7 +124,7 @@ def read_in_steps(model, variables, batch, lengths, **first):
   return np.concatenate(steps, axis=1)
 
 
-@pytest.mark.parametrize('scan', [True, False])
+@pytest.mark.parametrize('scan', [pytest.param(True, marks=pytest.mark.slow), False])
 @EACH_FLAVOUR
 def test_cached_decoding_of_prompts_padded_on_the_left_equals_the_full_forward_pass(flavour, scan):
   model, variables = make(**flavour, scan_layers=scan)

@@ -72,8 +72,8 @@ def test_packed_equals_not_packed(flavour):
   np.testing.assert_allclose(logits[:, 4:7], model.apply(variables, second), atol=1e-5)
 
 
-@pytest.mark.parametrize('scan', [True, False])
-@pytest.mark.parametrize('flavour', [{}, V1_1])
+@pytest.mark.parametrize('scan', [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('flavour', [{}, pytest.param(V1_1, marks=pytest.mark.slow)])
 def test_cached_decoding_equals_the_full_forward_pass(flavour, scan):
   model, variables = make(**flavour, scan_layers=scan)
   batch = make_batch()

@@ -125,7 +125,10 @@ def test_padding_on_either_side_changes_nothing():
       np.testing.assert_allclose(value, expected[name], atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize('changes', [{}, {'clamp_len': 3}, {'scan_layers': False}])
+@pytest.mark.parametrize(
+  'changes',
+  [{}, *(pytest.param(changes, marks=pytest.mark.slow) for changes in ({'clamp_len': 3}, {'scan_layers': False}))],
+)
 def test_memory_equals_one_long_text(changes):
   """Where no position sees a later one: then what was remembered is what would be computed again."""
   model, variables = make(attn_type='uni', **changes)
@@ -141,6 +144,7 @@ def test_memory_equals_one_long_text(changes):
   np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_memory_is_as_long_as_configured_and_passes_no_gradient():
   model, variables = make(mem_len=6, reuse_len=3)
   first = outputs(model, variables, make_batch(seed=1))

@@ -327,7 +327,9 @@ def on(monkeypatch):
   return pretend
 
 
-@pytest.mark.parametrize('shape', [MeshShape(), MeshShape(data=2, tensor=2, sequence=2)])
+@pytest.mark.parametrize(
+  'shape', [pytest.param(MeshShape(), marks=pytest.mark.slow), MeshShape(data=2, tensor=2, sequence=2)]
+)
 @pytest.mark.parametrize('name', ['blockwise', 'pallas'])
 def test_many_devices_give_what_one_gives(name, shape, on):
   on('tpu')

@@ -60,6 +60,7 @@ def test_causal_stack_has_zero_gradient_from_the_future(flavour):
     assert np.any(np.asarray(grad)[:, t] != 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('flavour', FLAVOURS)
 def test_scanned_equals_unrolled(flavour):
   x, context = inputs(), Context(mask=Mask(causal=True))

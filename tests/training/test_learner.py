@@ -125,7 +125,7 @@ def test_microbatches_must_divide_the_batch(make, params, packed_batch):
     make(num_microbatches=3).gradients(params, packed_batch(8), jax.random.key(0))
 
 
-@pytest.mark.parametrize('normalizer', [None, 'NUM_REAL_TARGET_TOKENS'])
+@pytest.mark.parametrize('normalizer', [pytest.param(None, marks=pytest.mark.slow), 'NUM_REAL_TARGET_TOKENS'])
 def test_what_layers_add_counts_once_for_every_target_and_reaches_the_router(packed_batch, normalizer):
   sizes = {'vocab_size': 24, 'emb_dim': 8, 'num_heads': 2, 'head_dim': 4, 'mlp_dim': 8, 'num_layers': 2}
   batch = packed_batch(8)
