@@ -211,7 +211,7 @@ def _scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransforma
 
 
 def _clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
-  """`optax.clip_by_global_norm` by one factor for all: it divides each number, which XLA does not fuse into the rest."""
+  """`optax.clip_by_global_norm`, by one factor for all: it divides every number, which XLA fuses into nothing else."""
 
   def clip(updates: Any, params: Any) -> Any:
     del params
