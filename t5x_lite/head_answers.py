@@ -1,4 +1,4 @@
-"""What a fine-tuned model is asked from Python: `load_pretrained(source).classify(texts)`, and `tag` and `answer`.
+"""What a model is asked from Python: `load_pretrained(source).classify(texts)`, and `tag`, `answer` and `embed`.
 
 The work is that of `python -m t5x_lite.infer --mode=classify` and so on, without its files.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from t5x_lite.core import errors
 
@@ -112,6 +114,20 @@ class AnswersByHead:
       'handle_impossible_answer': handle_impossible_answer,
     }
     return self._rows('answer', {'question': asked, 'context': given}, options, batch_size)
+
+  def embed(self, texts: str | Sequence[str], *, pooling: str = 'auto', batch_size: int = 32) -> np.ndarray:
+    """The vectors of texts, float32 `[texts, D]`, as `infer --mode=embed` has them.
+
+    Args:
+      texts: one or several.
+      pooling: 'mean', 'cls', 'last', or 'auto', as the model was trained or its folder says.
+      batch_size: texts at a time, a multiple of the devices.
+
+    Raises:
+      UsageError: an empty text.
+    """
+    rows = self._rows('embed', {'text': _several(texts)}, {'pooling': pooling}, batch_size)
+    return np.array([row['embedding'] for row in rows], np.float32)
 
   def _rows(
     self, mode: str, columns: Mapping[str, Sequence[Any] | None], options: Mapping[str, Any], batch_size: int

@@ -4,7 +4,9 @@ Labels stand at positions of `[B, L]`, each with a weight, so that examples may 
 positions of a packed row is what its examples by themselves sum up to. Everything is float32 and not normalised; who
 divides by what is the learner's business. Label smoothing is that of `losses.token_losses`.
 
-Sources: Devlin et al. 2019 (BERT), section 4; multiple choice: Radford et al. 2018, section 3.3. The values are those
+Sources: Devlin et al. 2019 (BERT), section 4; multiple choice: Radford et al. 2018, section 3.3; texts that are alike:
+Henderson et al. 2017, section 4, and Gao et al. 2021 (SimCSE), equation 5, as `MultipleNegativesRankingLoss` of
+sentence-transformers has it. The values are those
 of transformers' `...ForSequenceClassification` and siblings, with one difference: the softmax of a span is over the
 example that asks for it, where theirs is over the padding of its row, too.
 """
@@ -20,6 +22,8 @@ from flax import struct
 
 from t5x_lite.core import batch as batch_lib
 from t5x_lite.core.batch import Batch
+
+_NEVER = -1e9  # a score that no text has
 
 
 @struct.dataclass
@@ -55,20 +59,26 @@ class LabelLosses:
     return LabelSums(jnp.sum(self.loss * weights), correct, jnp.sum(weights))
 
 
-def of_batch(logits: jax.Array, batch: Batch, label_smoothing: float = 0.0) -> LabelLosses:
+def of_batch(
+  logits: jax.Array, batch: Batch, label_smoothing: float = 0.0, similarity_scale: float = 20.0
+) -> LabelLosses:
   """The losses of whatever labels the examples of a batch have.
 
   Args:
     logits: float32 `[B, L, C]` of the head that answers, at every position; C is 1 for grades and choices and 2, start
-      and end, for spans.
+      and end, for spans; of texts to be compared they are their vectors.
     batch: the rows.
-    label_smoothing: of classes, tags and choices.
+    label_smoothing: of classes, tags, choices and texts.
+    similarity_scale: of texts, what their cosines are multiplied by: one over the temperature.
   """
   side = batch_lib.labelled_side(batch)
   named = {name: batch[key] for name in batch_lib.LABELS if (key := batch_lib.key(side, name)) in batch}
   if batch_lib.SPAN_START in named:
     segments = batch[batch_lib.key(side, batch_lib.SEGMENT_IDS)]
     return spans(logits, named[batch_lib.SPAN_START], named[batch_lib.SPAN_END], segments)
+  if batch_lib.TEXT_NUMBER in named:
+    numbers, ids = named[batch_lib.TEXT_NUMBER], named[batch_lib.TEXT_ID]
+    return alike(logits, numbers, ids, similarity_scale, label_smoothing)
   if batch_lib.LABEL_VALUE in named:
     return LabelLosses(jnp.square(logits[..., 0] - named[batch_lib.LABEL_VALUE]), None)
   if batch_lib.LABEL_GROUP in named:
@@ -151,6 +161,50 @@ def spans(logits: jax.Array, start: jax.Array, end: jax.Array, segments: jax.Arr
     hits += wanted * _is_best(own, segments)
   loss, hits = (_within(jax.ops.segment_sum, values, segments) for values in (0.5 * total, hits))
   return LabelLosses(loss, (hits > 1.5).astype(jnp.float32))
+
+
+def alike(
+  vectors: jax.Array, numbers: jax.Array, ids: jax.Array, scale: float, label_smoothing: float = 0.0
+) -> LabelLosses:
+  """At every first text the loss of telling what is like it from all the other texts of the batch.
+
+  The cross entropy of its pair among the second and third texts of all rows, whatever devices they lie on, under their
+  cosines times the scale. What is the very same text as the pair, or as the first text, is not told from the pair, but
+  left out. A hit is a pair that is closest.
+
+  Args:
+    vectors: float32 `[B, L, D]`, of length 1.
+    numbers: int32 `[B, L]`, 1, 2 and 3 at one position each of a row where there is such a text; 0 elsewhere.
+    ids: int32 `[B, L]`, at these positions the same for the same text.
+    scale: what cosines are multiplied by.
+    label_smoothing: mass of the other texts.
+  """
+  first, pair, unlike = (_text(vectors, numbers, ids, number) for number in (1, 2, 3))
+  rows = len(vectors)
+  scores, chosen = [], []
+  for place, (others, other_ids, there) in enumerate((pair, unlike)):
+    cosines = jnp.einsum('bd,cd->bc', first[0], others, precision=jax.lax.Precision.HIGHEST)
+    same = (other_ids[None] == pair[1][:, None]) | (other_ids[None] == first[1][:, None])
+    own = jnp.eye(rows, dtype=bool) if place == 0 else jnp.zeros((rows, rows), bool)
+    scores.append(scale * cosines)
+    chosen.append(there[None] & (own | ~same))
+  known, counted = first[2] & pair[2], jnp.concatenate(chosen, axis=1)
+  # Finite, so that a row of padding has no gradient.
+  scores = jnp.where(counted, jnp.concatenate(scores, axis=1), _NEVER)
+  nll = jnp.where(counted, jax.nn.logsumexp(scores, axis=1, keepdims=True) - scores, 0.0)
+  loss = _smoothed(jnp.diagonal(nll), jnp.sum(nll, axis=1), jnp.sum(counted, axis=1), label_smoothing)
+  hits = (jnp.argmax(scores, axis=1) == jnp.arange(rows)).astype(jnp.float32)
+  return LabelLosses(*(jnp.where((numbers == 1) & known[:, None], each[:, None], 0.0) for each in (loss, hits)))
+
+
+def _text(
+  vectors: jax.Array, numbers: jax.Array, ids: jax.Array, number: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Of the text of that number in every row: its vector `[B, D]`, its id `[B]`, and whether there is one, `[B]`."""
+  found = numbers == number
+  at = jnp.argmax(found, axis=1)[:, None]
+  vector = jnp.take_along_axis(vectors, at[..., None], axis=1)[:, 0]
+  return vector, jnp.take_along_axis(ids, at, axis=1)[:, 0], jnp.any(found, axis=1)
 
 
 def _smoothed(nll: jax.Array, total: jax.Array, count: jax.Array | int, mass: float) -> jax.Array:

@@ -20,8 +20,9 @@ from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.decoding.config import GenerationConfig
 from t5x_lite.generation import Generated, Writer
 from t5x_lite.head_answers import AnswersByHead
-from t5x_lite.interop import export, folders, hf_call, hf_families
+from t5x_lite.interop import export, folders, hf_call, hf_families, sentence_transformers
 from t5x_lite.interop.loading import Fresh, Report
+from t5x_lite.models.heads import EMBEDDING
 from t5x_lite.partitioning import sharding
 from t5x_lite.partitioning.rules import STANDARD_RULES
 
@@ -273,6 +274,8 @@ class Pretrained(AnswersByHead):
       for name, content in ((hf_families.CONFIG_FILE, config), (stored_models.GENERATION_FILE, options)):
         if content:
           export.write_json(folder / name, content)
+      if to_hf and EMBEDDING in getattr(self.module.config, 'heads', ()):
+        sentence_transformers.write(folder, self.module.config)
       if self.tokenizer is not None:
         self.tokenizer.save(folder)
 

@@ -23,6 +23,9 @@ examples can share a row: that of a text at its [CLS], that of a word at its fir
     {side}_label_value     float32, in the place of the label where it is a number
     {side}_span_start      float32, 1.0 at the first position of an example's answer, or at its [CLS] if it has none
     {side}_span_end        float32, 1.0 at the last position of the answer, or at the same [CLS]
+    {side}_text_number     of texts to be compared, each a segment: at the [CLS] of a text 1, of what is like it 2, of
+                           what is unlike it 3; 0 elsewhere. The weight of the label stands at the first
+    {side}_text_id         at these [CLS] a number that is the same for the same text; 0 elsewhere
 
 What only some decoders read:
 
@@ -70,9 +73,11 @@ LABEL_VALUE = 'label_value'
 LABEL_GROUP = 'label_group'
 SPAN_START = 'span_start'
 SPAN_END = 'span_end'
+TEXT_NUMBER = 'text_number'
+TEXT_ID = 'text_id'
 
 # What examples that are labelled, and have nothing else to predict, may be labelled with.
-LABELS = (LABEL, LABEL_VALUE, LABEL_GROUP, SPAN_START, SPAN_END)
+LABELS = (LABEL, LABEL_VALUE, LABEL_GROUP, SPAN_START, SPAN_END, TEXT_NUMBER, TEXT_ID)
 _FLOATS = frozenset((LOSS_WEIGHTS, LABEL_WEIGHTS, LABEL_VALUE, SPAN_START, SPAN_END))
 
 
@@ -106,6 +111,11 @@ def is_labelled(batch: Batch) -> bool:
   sides = (DECODER, ENCODER)
   predicted = any(key(side, TARGET_TOKENS) in batch for side in sides)
   return not predicted and any(key(side, name) in batch for side in sides for name in LABELS)
+
+
+def compares_texts(batch: Batch) -> bool:
+  """Whether the examples of a batch are texts to be told from each other."""
+  return any(key(side, TEXT_NUMBER) in batch for side in (DECODER, ENCODER))
 
 
 def labelled_side(batch: Batch) -> str:

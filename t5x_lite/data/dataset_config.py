@@ -236,6 +236,11 @@ def _check_lengths(what: str, lengths: Mapping[str, int], converter: FeatureConv
 
 def _check_packing(what: str, config: DatasetConfig) -> None:
   """Raises UsageError for a way of packing that is not known, or that the features rule out."""
+  if config.pack and isinstance(config.features, EncoderTaskFeatures) and config.features.head == 'embedding':
+    raise errors.UsageError(
+      f'{what}: got pack={config.pack!r}, and every row has one text that the others of the batch are told from: '
+      'expected PACK = False'
+    )
   if isinstance(config.pack, bool):
     return
   if config.pack not in packing.MODES:

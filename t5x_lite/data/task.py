@@ -25,7 +25,7 @@ Preprocess = Callable[[Record], 'Example | Iterable[Example] | None']
 UNSUPERVISED_FEATURES = ('text',)
 SUPERVISED_FEATURES = ('inputs', 'targets')
 _UNSUPERVISED_KEYS, _SUPERVISED_KEYS = frozenset(UNSUPERVISED_FEATURES), frozenset(SUPERVISED_FEATURES)
-HEADS = ('classification', 'regression', 'multiple_choice', 'span', 'tagging')
+HEADS = ('classification', 'regression', 'multiple_choice', 'span', 'tagging', 'embedding')
 TRUNCATE, SPLIT, DROP = LONG_EXAMPLES = ('truncate', 'split', 'drop')
 JOINED, SPLIT_DOCUMENTS, TRUNCATED = DOCUMENTS = ('joined', 'split', 'truncated')
 TEXT_IDS, SENTENCE_IDS, PAIR_IDS = ID_KINDS = ('text', 'sentences', 'pairs')
@@ -43,6 +43,8 @@ class EncoderTask:
         span             `text`: the question, `pair`: the context, `answers`: list of texts, `starts`: where in the
                          context each begins, in characters; both empty where there is no answer
         tagging          `words`: list of words, `tags`: index into `labels` of each
+        embedding        `text`, `pair`: a text that is like it, `negative` if there is one that is unlike it, `label`:
+                         0 if the two are not alike after all, -1 if that is unknown; 1 where there is no such key
     preprocess: a record -> one example or several.
     labels: names of classes or tags, in the order of their indices.
     long_examples: as of the task; None: the task's.

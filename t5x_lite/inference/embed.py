@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,11 +12,11 @@ import numpy as np
 from t5x_lite.core import errors
 from t5x_lite.inference import modes, rows
 from t5x_lite.inference.modes import Item, Options
-from t5x_lite.interop import hf_call
+from t5x_lite.interop import hf_call, sentence_transformers
+from t5x_lite.models.heads import EMBEDDING, mean_of_real, unit_length
 from t5x_lite.pretrained import Pretrained
 
 POOLINGS = ('auto', 'mean', 'cls', 'last')
-_MODES = {'pooling_mode_cls_token': 'cls', 'pooling_mode_mean_tokens': 'mean', 'pooling_mode_lasttoken': 'last'}
 
 
 class Embed:
@@ -37,10 +35,14 @@ class Embed:
     if options.pooling not in POOLINGS:
       raise errors.unknown('pooling', options.pooling, POOLINGS)
     self._model, self._options, self._tokenizer = model, options, modes.tokenizer_of(model)
-    pooling, normalises = _described(model.source)
+    config = model.module.config
+    if EMBEDDING in config.heads:
+      pooling, normalises = config.pooling, True
+    else:
+      pooling = sentence_transformers.pooling_of(model.source) or 'mean'
+      normalises = sentence_transformers.normalises(model.source)
     self._pooling = pooling if options.pooling == 'auto' else options.pooling
     self._encodes = hasattr(model.module, 'encode') and type(model.module).__name__ == 'T5'
-    config = model.module.config
     limit = getattr(config, 'max_length', None)
     limit = None if limit is None else limit - getattr(config, 'first_position', 0) - config.prompt_length
     limits = [each for each in (limit, self._tokenizer.model_max_length, options.max_input_length) if each is not None]
@@ -50,11 +52,8 @@ class Embed:
       method = 'encode' if self._encodes else 'outputs'
       out = model.module.apply({'params': params}, batch, deterministic=True, method=method)
       hidden = out[:, config.prompt_length :] if self._encodes else out['last_hidden_state']
-      hidden = hidden.astype(jnp.float32)
-      pooled = _pooled(hidden, real.astype(jnp.float32), self._pooling)
-      if normalises:
-        pooled = pooled / jnp.maximum(jnp.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)
-      return pooled
+      pooled = _pooled(hidden.astype(jnp.float32), real, self._pooling)
+      return unit_length(pooled) if normalises else pooled
 
     self._vectors = model.jitted(vectors)
 
@@ -86,22 +85,10 @@ class Embed:
 
 
 def _pooled(hidden: jax.Array, real: jax.Array, pooling: str) -> jax.Array:
-  """`[B, D]` of hidden states `[B, L, D]`, of which those are `real`, float32 `[B, L]`, that are no padding."""
+  """`[B, D]` of hidden states `[B, L, D]`, of which those are `real`, int32 `[B, L]`, that are no padding."""
   if pooling == 'cls':
     return hidden[:, 0]
   if pooling == 'last':
-    last = jnp.sum(real, axis=1).astype(jnp.int32) - 1
+    last = jnp.sum(real, axis=1) - 1
     return jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0]
-  return jnp.einsum('bld,bl->bd', hidden, real) / jnp.sum(real, axis=1, keepdims=True)
-
-
-def _described(source: str) -> tuple[str, bool]:
-  """How the folder of a model of sentence-transformers pools, and whether its vectors have length 1."""
-  folder = pathlib.Path(source)
-  pooling = 'mean'
-  for path in sorted(folder.glob('*_Pooling/config.json')):
-    said = json.loads(path.read_text(encoding='utf-8'))
-    pooling = next((mode for name, mode in _MODES.items() if said.get(name)), pooling)
-  path = folder / 'modules.json'
-  modules = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else []
-  return pooling, any(str(module.get('type', '')).endswith('Normalize') for module in modules)
+  return mean_of_real(hidden, real)

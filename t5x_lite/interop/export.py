@@ -8,7 +8,7 @@ import math
 import pathlib
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -150,6 +150,6 @@ def _write_file(
       file.write(array.reshape(-1).view(np.uint8).data)
 
 
-def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
-  """Writes an object as transformers does: two spaces, sorted, a line feed at the end."""
+def write_json(path: pathlib.Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
+  """Writes an object or a list as transformers does: two spaces, sorted, a line feed at the end."""
   path.write_text(json.dumps(value, indent=2, sort_keys=True) + '\n', encoding='utf-8')

@@ -35,6 +35,8 @@ _CLASSES: dict[str, dict[str, tuple[str, ...]]] = {
     'RobertaForTokenClassification': ('tagging',),
   },
 }
+# Of the bare model: the pooler, and vectors of texts, which have no parameters.
+_BARE = frozenset(('pooler', 'embedding'))
 ARCHITECTURES = {name: heads for classes in _CLASSES.values() for name, heads in classes.items()}
 _NAMES = {'bert': 'BERT', 'roberta': 'RoBERTa'}
 
@@ -156,7 +158,8 @@ def _model_type(module: Bert) -> str:
 def _class_of(module: Bert) -> str:
   """The class that has the module's heads; most of them have the pooler anyway, and the others pass it over."""
   classes = _CLASSES[_model_type(module)]
-  return hf_config.architecture(tuple(h for h in module.config.heads if h != 'pooler') or ('pooler',), classes)
+  own = tuple(head for head in module.config.heads if head not in _BARE) or ('pooler',)
+  return hf_config.architecture(own, classes)
 
 
 def table(module: Bert) -> Table:
@@ -175,7 +178,7 @@ def table(module: Bert) -> Table:
     own_pooler = iter(())
   entries = (
     # The bare model's own file lacks the prefix.
-    *prefixed(f'{model_type}.', body, written=bool(set(heads) - {'pooler'})),
+    *prefixed(f'{model_type}.', body, written=bool(set(heads) - _BARE)),
     *_masked_language_model(roberta, f'{decoder}.bias'),
     *own_pooler,
     *_dense('heads/nsp', 'cls.seq_relationship', head=True),

@@ -44,6 +44,7 @@ class BertConfig(ModelConfig):
     first_position: row of the first position: 0, and 2 in RoBERTa.
     num_token_types: rows of the table of sentence A and B: 2, and 1 in RoBERTa, which does not tell them apart.
     positions: a name in `POSITION_KINDS`.
+    pooling: what the head 'embedding' makes of a text: 'mean', of all its positions, or 'cls', its first.
     norm_epsilon: of every norm: 1e-12, and 1e-5 in RoBERTa.
     initializer_range: standard deviation of the initial weights.
   """
@@ -60,17 +61,19 @@ class BertConfig(ModelConfig):
   first_position: int = 0
   num_token_types: int = 2
   positions: str = 'learned'
+  pooling: str = 'mean'
   norm_epsilon: float = 1e-12
   initializer_range: float = 0.02
 
   def __post_init__(self) -> None:
     super().__post_init__()
     check_choice('positions of BertConfig', self.positions, POSITION_KINDS)
+    check_choice('pooling of BertConfig', self.pooling, heads.POOLINGS)
 
   @classmethod
   def known_heads(cls) -> tuple[str, ...]:
-    """The masked language model, and all task heads."""
-    return ('mlm', *heads.TASK_HEADS)
+    """The masked language model, all task heads, and vectors of whole texts."""
+    return ('mlm', *heads.TASK_HEADS, heads.EMBEDDING)
 
   @classmethod
   def least(cls, field: str) -> int:
@@ -143,8 +146,9 @@ class Bert(nn.Module):
         config.mlp_activations[0], config.norm_epsilon, jnp.dtype(config.dtype), kernel_init=init
       )
     self.heads = heads.TaskHeads(
-      names=tuple(name for name in config.heads if name in heads.TASK_HEADS),
+      names=tuple(name for name in config.heads if name in (*heads.TASK_HEADS, heads.EMBEDDING)),
       num_labels=config.num_labels,
+      pooling=config.pooling,
       dropout_rate=config.dropout_rate,
       dtype=jnp.dtype(config.dtype),
       kernel_init=init,

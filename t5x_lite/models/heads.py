@@ -24,6 +24,9 @@ _POOLED: dict[str, int | None] = {'nsp': 2, 'classification': None, 'multiple_ch
 # Heads that read every position.
 _POSITIONWISE: dict[str, int | None] = {'span': 2, 'tagging': None}
 TASK_HEADS = ('pooler', *_POOLED, *_POSITIONWISE)
+# The head that is a mean of hidden states, or one of them, and has no parameters.
+EMBEDDING = 'embedding'
+POOLINGS = ('mean', 'cls')
 # What `TaskHeads` calls the output of each.
 OUTPUTS = {
   'nsp': 'nsp_logits',
@@ -31,6 +34,7 @@ OUTPUTS = {
   'multiple_choice': 'choice_logits',
   'span': 'span_logits',
   'tagging': 'tagging_logits',
+  EMBEDDING: 'embedding',
 }
 
 
@@ -45,9 +49,10 @@ class TaskHeads(nn.Module):
   """The heads of classification, multiple choice, next sentence, span question answering and tagging.
 
   Attributes:
-    names: which of `TASK_HEADS` there are.
+    names: which of `TASK_HEADS` and `EMBEDDING` there are.
     num_labels: outputs of 'classification' and 'tagging'; one is a regression.
     pool: the position that stands for its row: 'first', or 'last', which is the last that is not padding.
+    pooling: of `EMBEDDING`: 'mean', of all positions of a text, or 'cls', the position that stands for its row.
     pooler: whether a dense layer and tanh come between that position and the heads.
     use_bias: whether the outputs of pooled heads have a bias.
     dropout_rate: dropout before every output.
@@ -58,6 +63,7 @@ class TaskHeads(nn.Module):
   names: tuple[str, ...]
   num_labels: int = 2
   pool: str = 'first'
+  pooling: str = 'mean'
   pooler: bool = True
   use_bias: bool = True
   dropout_rate: float = 0.0
@@ -87,7 +93,7 @@ class TaskHeads(nn.Module):
     Returns:
       Of the heads there are: `pooler_output` `[B, D]`, `nsp_logits` `[B, 2]`, `classification_logits`
       `[B, num_labels]`, `choice_logits` `[B, 1]` (the rows of one question are scored one by one), `span_logits`
-      `[B, L, 2]` (start, end), `tagging_logits` `[B, L, num_labels]`.
+      `[B, L, 2]` (start, end), `tagging_logits` `[B, L, num_labels]`, `embedding` `[B, D]`, of length 1.
     """
     outputs = {}
     dropout = nn.Dropout(self.dropout_rate, name='dropout')
@@ -107,7 +113,18 @@ class TaskHeads(nn.Module):
       if name in _POSITIONWISE:
         each = hidden if name == 'span' else dropout(hidden, deterministic=deterministic)
         outputs[OUTPUTS[name]] = self._output(name, _POSITIONWISE[name], True, each)
+    if EMBEDDING in self.names:
+      outputs[OUTPUTS[EMBEDDING]] = self._embedding(hidden, segments, position, everywhere)
     return outputs
+
+  def _embedding(
+    self, hidden: jax.Array, segments: jax.Array, position: jax.Array | None, everywhere: bool
+  ) -> jax.Array:
+    if self.pooling == 'cls':
+      pooled = hidden if everywhere else take_position(hidden, segments, self.pool, position)
+    else:
+      pooled = mean_of_segments(hidden, segments) if everywhere else mean_of_real(hidden, segments > 0)
+    return unit_length(pooled)
 
   def _output(self, name: str, size: int | None, use_bias: bool, x: jax.Array) -> jax.Array:
     # In float32: these logits are few, and what a metric compares. The outputs are too few to shard: no rule for them.
@@ -125,6 +142,27 @@ def take_position(hidden: jax.Array, segments: jax.Array, which: str, position: 
     assert which == 'last', which
     position = jnp.max(jnp.where(segments > 0, jnp.arange(segments.shape[1], dtype=jnp.int32), 0), axis=1)
   return jnp.take_along_axis(hidden, position[:, None, None], axis=1)[:, 0]
+
+
+def mean_of_real(hidden: jax.Array, real: jax.Array) -> jax.Array:
+  """The mean, float32 `[B, D]`, of those positions of `[B, L, D]` that are `real`, `[B, L]`; at least one is."""
+  weights = real.astype(jnp.float32)
+  total = jnp.einsum('bld,bl->bd', hidden.astype(jnp.float32), weights, precision=jax.lax.Precision.HIGHEST)
+  return total / jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), 1.0)
+
+
+def mean_of_segments(hidden: jax.Array, segments: jax.Array) -> jax.Array:
+  """At every position of `[B, L, D]` the mean of its segment, float32, for int32 `[B, L]`."""
+  same = (segments[:, :, None] == segments[:, None, :]).astype(jnp.float32)
+  total = jnp.einsum('bkl,bld->bkd', same, hidden.astype(jnp.float32), precision=jax.lax.Precision.HIGHEST)
+  return total / jnp.sum(same, axis=2, keepdims=True)
+
+
+def unit_length(vectors: jax.Array) -> jax.Array:
+  """Vectors `[..., D]` divided by their lengths, float32; what is nearly 0 stays so, and has a finite gradient."""
+  vectors = vectors.astype(jnp.float32)
+  squares = jnp.sum(jnp.square(vectors), axis=-1, keepdims=True)
+  return vectors * jax.lax.rsqrt(jnp.maximum(squares, 1e-24))
 
 
 def answering(names: tuple[str, ...]) -> str:

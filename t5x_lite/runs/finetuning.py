@@ -20,6 +20,8 @@ from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.mixtures import Mixture
 from t5x_lite.data.task import Task
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
+from t5x_lite.interop import sentence_transformers
+from t5x_lite.models.heads import EMBEDDING
 
 SPIECE = 'spiece.model'  # T5's vocabulary in the current folder, where nothing says another
 
@@ -121,6 +123,7 @@ def published_model(
   dropout_rate: float | None = None,
   adapter_dim: int | None = None,
   prompt_length: int | None = None,
+  pooling: str | None = None,
   dtype: str = 'float32',
   attention: str = 'auto',
   scan_layers: bool = True,
@@ -135,6 +138,7 @@ def published_model(
     dropout_rate: None: as stored.
     adapter_dim: None: as stored.
     prompt_length: None: as stored.
+    pooling: of the head 'embedding'; None: as stored, of a folder of sentence-transformers as its files say.
     dtype: of activations.
     attention: what computes it.
     scan_layers: whether layers are scanned.
@@ -145,9 +149,12 @@ def published_model(
   """
   from t5x_lite import stored_models
 
-  module = stored_models.open_model(source).module
+  stored = stored_models.open_model(source)
+  module = stored.module
+  if pooling is None and EMBEDDING in (heads or ()):
+    pooling = sentence_transformers.pooling_of(stored.origin)
   given: dict[str, Any] = {'heads': heads, 'num_labels': num_labels, 'dropout_rate': dropout_rate}
-  given |= {'adapter_dim': adapter_dim, 'prompt_length': prompt_length}
+  given |= {'adapter_dim': adapter_dim, 'prompt_length': prompt_length, 'pooling': pooling}
   changes = {name: value for name, value in given.items() if value is not None}
   changes |= {'dtype': dtype, 'attention': attention, 'scan_layers': scan_layers, 'remat_policy': remat_policy}
   own = {field.name for field in dataclasses.fields(module.config)}

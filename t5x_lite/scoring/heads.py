@@ -88,6 +88,8 @@ class HeadPredictor:
       return _span(item, logits, self._encoder.may_lack_answer)
     if head == 'tagging':
       return _tagged(item, logits, labels)
+    if head == 'embedding':
+      return _compared(item, logits)
     if not logits:  # An example that had no room: whatever is said of it is a guess.
       logits, item = (
         [np.zeros((1, 1), np.float32)],
@@ -135,6 +137,13 @@ def _softmax(scores: np.ndarray) -> list[float]:
 def _nll(scores: np.ndarray, label: int) -> np.float64:
   """Cross entropy in nats of a label under logits `[C]`."""
   return -(scores[label] - answers.log_total([scores]))
+
+
+def _compared(item: Item, logits: Sequence[np.ndarray]) -> Prediction:
+  """The cosine of two texts; 0 where there was no room for them."""
+  pooled = [own[part['pooled']] for own, part in zip(logits, item.parts, strict=True)]
+  cosine = float(pooled[0][0] @ pooled[0][1]) if pooled else 0.0
+  return Prediction(cosine, {'cosine': cosine})
 
 
 def _tagged(item: Item, logits: Sequence[np.ndarray], labels: Sequence[str]) -> Prediction:

@@ -124,6 +124,8 @@ class Learner:
       constant, or a member of `LossNormalizer`. The reported loss is always per weighted token.
     num_microbatches: the gradient is accumulated over this many parts of the batch.
     vocab_chunk: most vocabulary entries whose logits exist at a time; None: all.
+    similarity_scale: where texts are compared, what their cosines are multiplied by: one over the temperature (see
+      `label_losses.alike`).
     max_predictions: most predicted positions of a row in training (see `training.predicted`); None: not known. A run
       takes it from its objective, where that tells.
     class_weights: what the examples of each class, or words of each tag, count in the objective; None: 1. With the
@@ -141,6 +143,7 @@ class Learner:
   learning_rate: Schedule | float
   z_loss: float = 0.0
   label_smoothing: float = 0.0
+  similarity_scale: float = 20.0
   loss_normalizing_factor: float | str | None = None
   num_microbatches: int = 1
   vocab_chunk: int | None = None
@@ -155,6 +158,8 @@ class Learner:
     parse_normalizer(self.loss_normalizing_factor)
     if not 0.0 <= self.label_smoothing < 1.0:
       raise errors.UsageError(f'label_smoothing={self.label_smoothing}: expected at least 0 and less than 1')
+    if not self.similarity_scale > 0.0:
+      raise errors.UsageError(f'similarity_scale={self.similarity_scale}: expected more than 0')
     if not self.z_loss >= 0.0:
       raise errors.UsageError(f'z_loss={self.z_loss}: expected at least 0')
     for name in ('num_microbatches', 'vocab_chunk', 'max_predictions'):
@@ -253,7 +258,7 @@ class Learner:
     )
     of_layers = jax.tree.leaves(left.get(LAYER_LOSSES, {}))
     added = sum(map(jnp.sum, of_layers), jnp.zeros((), jnp.float32))
-    return label_losses.of_batch(logits, batch, self.label_smoothing), added
+    return label_losses.of_batch(logits, batch, self.label_smoothing, self.similarity_scale), added
 
   def sums(self, params: Any, batch: Batch) -> losses.LossSums | label_losses.LabelSums:
     """Loss sums of a batch, deterministic."""
@@ -299,6 +304,11 @@ class Learner:
 
     Microbatch i draws its dropout from `fold_in(dropout_key, i)`.
     """
+    if self.num_microbatches > 1 and batch_lib.compares_texts(batch):
+      raise errors.UsageError(
+        f'num_microbatches is {self.num_microbatches}, and every text is told from all others of the batch: expected '
+        'NUM_MICROBATCHES = 1, with remat_policy for less memory'
+      )
     of_targets, normalizer = objective_weights(batch, self.loss_normalizing_factor, self.class_weights)
     weights = (of_targets, label_weights(batch, of_targets))
 

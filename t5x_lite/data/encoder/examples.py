@@ -7,6 +7,7 @@ Every example has `inputs` and `token_types`, int32 `[n]`, and what its head lea
     multiple_choice  `pooled` int32 `[C]`; `segments` int32 `[n]`, which of the C choices, from 1; `label` int32 `[1]`
     span             see `encoder_spans`
     tagging          see `encoder_tags`
+    embedding        `pooled` int32 `[C]`; `segments` int32 `[n]`, which of the C texts, 2 or 3; `label` int32 `[1]`
 
 Sources: Devlin et al. 2019 (BERT), section 4 and the published `run_classifier.py`; multiple choice: Radford et al.
 2018, section 3.3, as Hugging Face's `run_swag.py`.
@@ -25,7 +26,7 @@ from t5x_lite.data import documents
 from t5x_lite.data import task as tasks
 from t5x_lite.data.encoder import spans as encoder_spans
 from t5x_lite.data.encoder import tags as encoder_tags
-from t5x_lite.data.encoder.frames import Framer, Ids
+from t5x_lite.data.encoder.frames import Framer, Texts
 from t5x_lite.data.streams import TaskExample
 from t5x_lite.data.vocabularies import token_layouts, tokenizers
 
@@ -40,6 +41,7 @@ _KEYS: dict[str, tuple[frozenset[str], frozenset[str]]] = {  # required, and all
     ('multiple_choice', ('text', 'choices', 'label'), ()),
     ('span', ('text', 'pair', 'answers', 'starts'), ()),
     ('tagging', ('words', 'tags'), ()),
+    ('embedding', ('text', 'pair'), ('negative', 'label')),
   )
 }
 
@@ -112,8 +114,23 @@ def chosen(framer: Framer, examples: Sequence[tasks.Record]) -> list[list[TaskEx
   for example in examples:
     text = next(ids)
     choices = [next(ids) for _ in example['choices']]
-    made.append(_choices_in_a_row(framer, text, choices, example['label']))
+    made.append(_in_a_row(framer, [(text, choice) for choice in choices], example['label']))
   return made
+
+
+def compared(framer: Framer, examples: Sequence[tasks.Record]) -> list[list[TaskExample]]:
+  """Texts that each stand alone, one after the other: two, and a third if there is one unlike them.
+
+  Where they do not fit, C texts get a C-th of the length each.
+  """
+  given = [
+    [example[key] for key in ('text', 'pair', 'negative') if example.get(key) is not None] for example in examples
+  ]
+  ids = iter(framer.tokenizer.encode_batch([text for texts in given for text in texts]))
+  return [
+    _in_a_row(framer, [(next(ids), None) for _ in texts], example.get('label', 1))
+    for example, texts in zip(examples, given, strict=True)
+  ]
 
 
 def _texts(
@@ -134,15 +151,19 @@ def _given(example: tasks.Record) -> list[str]:
   return [example[key] for key in ('text', 'pair') if example.get(key) is not None]
 
 
-def _choices_in_a_row(framer: Framer, text: Ids, choices: Sequence[Ids], label: int) -> list[TaskExample]:
-  special = framer.frame(pair=True).special
-  pairs, truncated = [(text, choice) for choice in choices], False
-  if sum(special + len(text) + len(choice) for choice in choices) > framer.length:
-    room = framer.length // len(choices) - special
-    if framer.long_examples == tasks.DROP or room < 2:
+def _in_a_row(framer: Framer, texts: Sequence[Texts], label: int) -> list[TaskExample]:
+  """One text or two of each segment, as one example; none where not a token of each text would be left."""
+  pair = texts[0][1] is not None
+  special, truncated = framer.frame(pair).special, False
+  if sum(special + len(first) + len(second or ()) for first, second in texts) > framer.length:
+    room = framer.length // len(texts) - special
+    if framer.long_examples == tasks.DROP or room < 1 + pair:
       return []
-    pairs, truncated = [token_layouts.truncate_longest_first(*pair, room) for pair in pairs], True
-  parts = [framer.arrays(pair) for pair in pairs]
+    texts, truncated = (
+      [token_layouts.truncate_longest_first(*each, room) if pair else (each[0][:room], None) for each in texts],
+      True,
+    )
+  parts = [framer.arrays(each) for each in texts]
   ends = np.cumsum([len(part['inputs']) for part in parts])
   starts = [0, *ends[:-1]]
   segments = [np.full(len(part['inputs']), number, np.int32) for number, part in enumerate(parts, 1)]
@@ -160,6 +181,7 @@ _MAKERS: dict[str, Callable[[Framer, Sequence[tasks.Record]], list[list[TaskExam
   'regression': graded,
   'multiple_choice': chosen,
   'tagging': encoder_tags.tagged,
+  'embedding': compared,
 }
 
 
@@ -178,6 +200,8 @@ def _check_room(framer: Framer, head: str, max_query_length: int) -> None:
     framer.windows(0, room)
   elif head == 'span':
     framer.windows(0, encoder_spans.context_room(framer, max_query_length))
+  elif head == 'embedding':
+    framer.for_each(2).room(pair=False)
   else:
     framer.room(pair=True)
 
@@ -208,6 +232,8 @@ def _indices(example: tasks.Record, head: str, num_labels: int) -> Iterator[tupl
     yield example['label'], len(example['choices'])
   elif head == 'classification' and num_labels:
     yield example['label'], num_labels
+  elif head == 'embedding':
+    yield example.get('label', 1), 2
   elif head == 'tagging' and num_labels:
     for tag in example['tags']:
       yield tag, num_labels

@@ -8,11 +8,14 @@ Labels stand at positions, so that packed examples keep theirs: a head is comput
                      label_group                 the right one; and which question of its row it belongs to
     span             span_start, span_end        1.0 at one position of every example
     tagging          label, label_weights        at the first piece of every word
+    embedding        text_number, text_id,       at the [CLS] of every text, which is a segment by itself; the weight
+                     label_weights               at that of the first
 """
 
 from __future__ import annotations
 
 import dataclasses
+import zlib
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -31,6 +34,8 @@ from t5x_lite.core.batch import (
   SEGMENT_IDS,
   SPAN_END,
   SPAN_START,
+  TEXT_ID,
+  TEXT_NUMBER,
   TOKEN_TYPE_IDS,
   key,
 )
@@ -47,6 +52,7 @@ _HEADS: dict[str, tuple[Names, Names]] = {
   'multiple_choice': (('pooled', 'segments', 'label'), (*_LABELLED, LABEL_GROUP)),
   'span': (('pooled', 'span', 'offsets'), (SPAN_START, SPAN_END)),
   'tagging': (('tags', 'words'), _LABELLED),
+  'embedding': (('pooled', 'segments', 'label'), (TEXT_NUMBER, TEXT_ID, LABEL_WEIGHTS)),
 }
 
 
@@ -118,6 +124,8 @@ class EncoderTaskFeatures:
       start[example['span'][0]] = end[example['span'][1]] = 1.0
       return start, end
     pooled, label = example['pooled'], example['label'][0]
+    if self.head == 'embedding':
+      return _numbered(example, label == 1)
     values = np.zeros(length, np.float32 if self.head == 'regression' else np.int32)
     weights = np.zeros(length, np.float32)
     known = not (np.isnan(label) if self.head == 'regression' else label < 0)
@@ -129,6 +137,20 @@ class EncoderTaskFeatures:
     group = np.zeros(length, np.int32)
     group[pooled] = 1
     return values, weights, group
+
+
+def _numbered(example: Mapping[str, np.ndarray], alike: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Numbers and ids of texts int32, and the weight of the first, float32, all `[n]`.
+
+  An id is a CRC-32 of tokens without its top bit: different texts of a batch hardly ever share one.
+  """
+  tokens, segments, pooled = example['inputs'], example['segments'], example['pooled']
+  numbers, ids = np.zeros((2, len(tokens)), np.int32)
+  weights = np.zeros(len(tokens), np.float32)
+  numbers[pooled] = np.arange(1, len(pooled) + 1)
+  ids[pooled] = [zlib.crc32(tokens[segments == segments[place]].tobytes()) & 0x7FFFFFFF for place in pooled]
+  weights[pooled[0]] = alike
+  return numbers, ids, weights
 
 
 def _places(segments: np.ndarray) -> np.ndarray:

@@ -64,6 +64,10 @@ class Framer:
     """
     return self._frames[pair]
 
+  def for_each(self, count: int) -> Framer:
+    """The same with so much of the length as there is for each of `count` frames."""
+    return dataclasses.replace(self, length=self.length // count)
+
   def room(self, pair: bool) -> int:
     """Tokens that texts may have in all. Raises `UsageError` where that is not at least one for each."""
     room = self.length - self.frame(pair).special
