@@ -32,6 +32,12 @@ EXAMPLES = {
     {'text': 'who', 'pair': 'it was', 'answers': [], 'starts': []},
   ],
   'tagging': [{'words': ['the', 'unbelievable', 'cat'], 'tags': [0, 2, -1]}, {'words': ['it'], 'tags': [1]}],
+  'embedding': [
+    {'text': 'the cat', 'pair': 'it was'},
+    {'text': 'it', 'pair': 'the cat', 'negative': 'on the mat', 'label': 1},
+    {'text': 'it', 'pair': 'it', 'label': 0},
+    {'text': 'it', 'pair': 'was', 'label': -1},
+  ],
 }
 
 
@@ -104,6 +110,23 @@ def test_a_number_is_a_value():
   assert row['label_value'][starts[:2]].tolist() == [0.5, 0.0] and np.count_nonzero(row['label_value']) == 2
   assert row['label_weights'][starts[:2]].tolist() == [1.0, 0.0] and row['label_weights'].sum() == 2
   assert 'label' not in row
+
+
+@pytest.mark.parametrize('family', ['bert', 'roberta'])
+def test_texts_to_be_compared_are_numbered_and_the_same_text_has_the_same_id(family):
+  rows = [EncoderTaskFeatures('embedding')(example) for example in make('embedding', family)]
+  numbers, ids = (
+    [row[f'encoder_text_{name}'][row['encoder_text_number'] > 0] for row in rows] for name in ('number', 'id')
+  )
+  assert [each.tolist() for each in numbers] == [[1, 2], [1, 2, 3], [1, 2], [1, 2]]
+  assert ids[0][0] == ids[1][1] and ids[1][0] == ids[2][0] == ids[2][1] == ids[3][0]
+  assert len({value for row in ids for value in row.tolist()}) == 5 and all((row > 0).all() for row in ids)
+  for row, own in zip(rows, numbers, strict=True):
+    begins = np.flatnonzero(row['encoder_text_number'])
+    np.testing.assert_array_equal(row['encoder_positions'][begins], 0)
+    assert row['encoder_segment_ids'][begins].tolist() == own.tolist()
+  assert [row['encoder_label_weights'].sum() for row in rows] == [1, 1, 0, 0]
+  assert all(not row['encoder_label_weights'][1:].any() for row in rows)
 
 
 def test_the_right_choice_is_one_of_those_that_weigh():

@@ -117,3 +117,16 @@ def test_the_masked_language_model_predicts_with_the_embedding_table():
   shifted = {**params, 'mlm': {**params['mlm'], 'bias': jnp.arange(11.0)}}
   difference = module.apply({'params': shifted}, HIDDEN).logits() - factored.logits()
   np.testing.assert_allclose(difference, np.broadcast_to(np.arange(11.0), (4, 5, 11)), atol=1e-5)
+
+
+@pytest.mark.parametrize('pooling', heads.POOLINGS)
+def test_the_vector_of_a_text_is_the_same_alone_and_beside_others(pooling):
+  module, variables = make(names=(heads.EMBEDDING,), pooling=pooling)
+  assert not variables
+  alone = module.apply(variables, HIDDEN[:2], SEGMENTS[:2])['embedding']
+  expected = HIDDEN[:2, 0] if pooling == 'cls' else np.stack([HIDDEN[0].mean(0), HIDDEN[1, :3].mean(0)])
+  np.testing.assert_allclose(alone, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-6)
+  row, segments = np.concatenate([HIDDEN[0], HIDDEN[1]])[None], np.array([[1] * 5 + [2] * 3 + [0] * 2], np.int32)
+  found = module.apply(variables, row, segments, everywhere=True)['embedding']
+  np.testing.assert_allclose(found[0, [0, 5]], alone, atol=1e-6)
+  assert np.all(np.isfinite(found))
