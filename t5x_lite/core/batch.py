@@ -25,7 +25,8 @@ examples can share a row: that of a text at its [CLS], that of a word at its fir
     {side}_span_end        float32, 1.0 at the last position of the answer, or at the same [CLS]
     {side}_text_number     of texts to be compared, each a segment: at the [CLS] of a text 1, of what is like it 2, of
                            what is unlike it 3; 0 elsewhere. The weight of the label stands at the first
-    {side}_text_id         at these [CLS] a number that is the same for the same text; 0 elsewhere
+    {side}_text_id         at these [CLS] a number that is the same for the same text, or for texts that are not to be
+                           told from each other; 0 elsewhere
 
 What only some decoders read:
 

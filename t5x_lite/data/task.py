@@ -44,7 +44,8 @@ class EncoderTask:
                          context each begins, in characters; both empty where there is no answer
         tagging          `words`: list of words, `tags`: index into `labels` of each
         embedding        `text`, `pair`: a text that is like it, `negative` if there is one that is unlike it, `label`:
-                         0 if the two are not alike after all, -1 if that is unknown; 1 where there is no such key
+                         0 if the two are not alike after all, -1 if that is unknown; 1 where there is no such key.
+                         `group`, any text, where texts and pairs of the same group are not to be told from each other
     preprocess: a record -> one example or several.
     labels: names of classes or tags, in the order of their indices.
     long_examples: as of the task; None: the task's.

@@ -24,6 +24,7 @@ def text_pairs(
   negative_field: str | None = None,
   grade_field: str | None = None,
   least_grade: float = 1.0,
+  group_field: str | None = None,
   format: str = file_formats.AUTO,
   columns: Sequence[str] | None = None,
   validation_path: str | Sequence[str] | None = None,
@@ -41,6 +42,8 @@ def text_pairs(
     negative_field: the field with a text that is unlike it, though it may look alike; it may be empty.
     grade_field: the field with a number that says how alike the two are, which cosines are compared with (Spearman).
     least_grade: from which on they count as alike. The others are texts for the rest of the batch to be told from.
+    group_field: the field with what a text is about, such as its class: texts of the same group are not told from each
+      other.
     format: see `files.FilesSource`, as are `columns`, `validation_share` and `skip_bad`.
     columns: of CSV and TSV files without a header.
     validation_path: files of the `validation` split.
@@ -63,10 +66,15 @@ def text_pairs(
     name=name,
   )
   assert isinstance(known.source, files.FilesSource)
-  more = tuple(field for field in (negative_field, grade_field) if field is not None)
+  more = tuple(field for field in (negative_field, grade_field, group_field) if field is not None)
   grade = None if grade_field is None else functools.partial(grade_of, field=grade_field, name=name)
   compare = functools.partial(
-    compared, examples=known.preprocess, negative_field=negative_field, grade=grade, least_grade=least_grade
+    compared,
+    examples=known.preprocess,
+    negative_field=negative_field,
+    group_field=group_field,
+    grade=grade,
+    least_grade=least_grade,
   )
   metrics = () if grade is None else ('spearman_corrcoef',)
   return dataclasses.replace(
@@ -81,6 +89,7 @@ def compared(
   record: task.Record,
   examples: task.Preprocess,
   negative_field: str | None,
+  group_field: str | None,
   grade: functools.partial[float] | None,
   least_grade: float,
 ) -> task.Record | None:
@@ -90,6 +99,7 @@ def compared(
     record: of a file.
     examples: makes inputs and targets of it, which are the two texts.
     negative_field: see `text_pairs`.
+    group_field: see `text_pairs`.
     grade: reads how alike they are.
     least_grade: see `text_pairs`.
   """
@@ -99,6 +109,8 @@ def compared(
   example = {'text': made['inputs'], 'pair': made['targets']}
   if negative_field is not None and str(record[negative_field]).strip():
     example['negative'] = str(record[negative_field])
+  if group_field is not None:
+    example['group'] = str(record[group_field])
   return example if grade is None else {**example, 'label': int(grade(record) >= least_grade)}
 
 

@@ -37,6 +37,8 @@ EXAMPLES = {
     {'text': 'it', 'pair': 'the cat', 'negative': 'on the mat', 'label': 1},
     {'text': 'it', 'pair': 'it', 'label': 0},
     {'text': 'it', 'pair': 'was', 'label': -1},
+    {'text': 'in', 'pair': 'it', 'negative': 'on', 'group': 'g'},
+    {'text': 'of', 'pair': 'the', 'group': 'g'},
   ],
 }
 
@@ -118,14 +120,15 @@ def test_texts_to_be_compared_are_numbered_and_the_same_text_has_the_same_id(fam
   numbers, ids = (
     [row[f'encoder_text_{name}'][row['encoder_text_number'] > 0] for row in rows] for name in ('number', 'id')
   )
-  assert [each.tolist() for each in numbers] == [[1, 2], [1, 2, 3], [1, 2], [1, 2]]
+  assert [each.tolist() for each in numbers] == [[1, 2], [1, 2, 3], [1, 2], [1, 2], [1, 2, 3], [1, 2]]
   assert ids[0][0] == ids[1][1] and ids[1][0] == ids[2][0] == ids[2][1] == ids[3][0]
-  assert len({value for row in ids for value in row.tolist()}) == 5 and all((row > 0).all() for row in ids)
+  assert ids[4][0] == ids[4][1] == ids[5][0] == ids[5][1]
+  assert len({value for row in ids for value in row.tolist()}) == 7 and all((row > 0).all() for row in ids)
   for row, own in zip(rows, numbers, strict=True):
     begins = np.flatnonzero(row['encoder_text_number'])
     np.testing.assert_array_equal(row['encoder_positions'][begins], 0)
     assert row['encoder_segment_ids'][begins].tolist() == own.tolist()
-  assert [row['encoder_label_weights'].sum() for row in rows] == [1, 1, 0, 0]
+  assert [row['encoder_label_weights'].sum() for row in rows] == [1, 1, 0, 0, 1, 1]
   assert all(not row['encoder_label_weights'][1:].any() for row in rows)
 
 

@@ -37,6 +37,7 @@ def test_records_are_pairs_and_those_that_lack_a_text_are_left_out(path, name):
   assert examples(path / name, negative_field='c') == [{**pairs[0], 'negative': 'on the mat'}, pairs[1]]
   graded = examples(path / name, grade_field='n', least_grade=4)
   assert graded == [{**pairs[0], 'label': 1}, {**pairs[1], 'label': 0}]
+  assert examples(path / name, group_field='n') == [{**pairs[0], 'group': '5'}, {**pairs[1], 'group': '3.5'}]
   itself = examples(path / name, pair_field=None)
   assert [(each['text'], each['pair']) for each in itself] == [('the cat', 'the cat'), ('it', 'it'), ('it', 'it')]
 

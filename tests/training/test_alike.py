@@ -35,13 +35,14 @@ CONFIG = BertConfig(
 
 
 def example(rng, texts, label=1):
-  """Made-up tokens of so many texts, each a segment of 3 to 7."""
+  """Made-up tokens of so many texts, each a segment of 3 to 7, and all different."""
   sizes = rng.integers(3, 8, texts)
   return {
     'inputs': rng.integers(1, 24, sum(sizes), np.int32),
     'token_types': np.zeros(sum(sizes), np.int32),
     'pooled': np.cumsum([0, *sizes[:-1]]).astype(np.int32),
     'segments': np.repeat(np.arange(1, texts + 1), sizes).astype(np.int32),
+    'ids': rng.integers(1, 2**31 - 1, texts, np.int32),
     'label': np.array([label], np.int32),
   }
 
@@ -93,10 +94,6 @@ def by_hand(vectors, texts, known, smoothing=0.0):
   return loss, hits
 
 
-def texts_of(examples):
-  return [[tuple(own['inputs'][own['segments'] == n]) for n in range(1, len(own['pooled']) + 1)] for own in examples]
-
-
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
 def test_the_loss_is_that_by_hand(examples, smoothing):
   batch = batch_of(examples)
@@ -106,7 +103,7 @@ def test_the_loss_is_that_by_hand(examples, smoothing):
   sums = each.sums(label_losses.weights_of_batch(batch))
   placed = [vectors[row, own['pooled']] for row, own in enumerate(examples)]
   known = [own['label'][0] == 1 for own in examples]
-  loss, hits = by_hand(placed, texts_of(examples), known, smoothing)
+  loss, hits = by_hand(placed, [own['ids'].tolist() for own in examples], known, smoothing)
   np.testing.assert_allclose(sums.loss, loss, rtol=1e-5)
   assert float(sums.correct) == hits and float(sums.weight) == sum(known) == 5
 

@@ -7,7 +7,8 @@ Every example has `inputs` and `token_types`, int32 `[n]`, and what its head lea
     multiple_choice  `pooled` int32 `[C]`; `segments` int32 `[n]`, which of the C choices, from 1; `label` int32 `[1]`
     span             see `encoder_spans`
     tagging          see `encoder_tags`
-    embedding        `pooled` int32 `[C]`; `segments` int32 `[n]`, which of the C texts, 2 or 3; `label` int32 `[1]`
+    embedding        `pooled` int32 `[C]`; `segments` int32 `[n]`, which of the C texts, 2 or 3; `label` int32 `[1]`;
+                     `ids` int32 `[C]`, see `core.batch`
 
 Sources: Devlin et al. 2019 (BERT), section 4 and the published `run_classifier.py`; multiple choice: Radford et al.
 2018, section 3.3, as Hugging Face's `run_swag.py`.
@@ -16,6 +17,7 @@ Sources: Devlin et al. 2019 (BERT), section 4 and the published `run_classifier.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -41,7 +43,7 @@ _KEYS: dict[str, tuple[frozenset[str], frozenset[str]]] = {  # required, and all
     ('multiple_choice', ('text', 'choices', 'label'), ()),
     ('span', ('text', 'pair', 'answers', 'starts'), ()),
     ('tagging', ('words', 'tags'), ()),
-    ('embedding', ('text', 'pair'), ('negative', 'label')),
+    ('embedding', ('text', 'pair'), ('negative', 'label', 'group')),
   )
 }
 
@@ -127,10 +129,19 @@ def compared(framer: Framer, examples: Sequence[tasks.Record]) -> list[list[Task
     [example[key] for key in ('text', 'pair', 'negative') if example.get(key) is not None] for example in examples
   ]
   ids = iter(framer.tokenizer.encode_batch([text for texts in given for text in texts]))
-  return [
-    _in_a_row(framer, [(next(ids), None) for _ in texts], example.get('label', 1))
-    for example, texts in zip(examples, given, strict=True)
-  ]
+  made = []
+  for example, texts in zip(examples, given, strict=True):
+    found = _in_a_row(framer, [(next(ids), None) for _ in texts], example.get('label', 1))
+    keys = [*[example.get('group') or text for text in texts[:2]], *texts[2:]]
+    for each in found:
+      each.features['ids'] = np.array([_id(key) for key in keys], np.int32)
+    made.append(found)
+  return made
+
+
+def _id(text: str) -> int:
+  """The CRC-32 of a text without its top bit, and not 0: different texts of a batch hardly ever share one."""
+  return zlib.crc32(text.encode()) & 0x7FFFFFFF or 1
 
 
 def _texts(

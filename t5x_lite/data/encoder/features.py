@@ -15,7 +15,6 @@ Labels stand at positions, so that packed examples keep theirs: a head is comput
 from __future__ import annotations
 
 import dataclasses
-import zlib
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -52,7 +51,7 @@ _HEADS: dict[str, tuple[Names, Names]] = {
   'multiple_choice': (('pooled', 'segments', 'label'), (*_LABELLED, LABEL_GROUP)),
   'span': (('pooled', 'span', 'offsets'), (SPAN_START, SPAN_END)),
   'tagging': (('tags', 'words'), _LABELLED),
-  'embedding': (('pooled', 'segments', 'label'), (TEXT_NUMBER, TEXT_ID, LABEL_WEIGHTS)),
+  'embedding': (('pooled', 'segments', 'ids', 'label'), (TEXT_NUMBER, TEXT_ID, LABEL_WEIGHTS)),
 }
 
 
@@ -140,15 +139,11 @@ class EncoderTaskFeatures:
 
 
 def _numbered(example: Mapping[str, np.ndarray], alike: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Numbers and ids of texts int32, and the weight of the first, float32, all `[n]`.
-
-  An id is a CRC-32 of tokens without its top bit: different texts of a batch hardly ever share one.
-  """
-  tokens, segments, pooled = example['inputs'], example['segments'], example['pooled']
-  numbers, ids = np.zeros((2, len(tokens)), np.int32)
-  weights = np.zeros(len(tokens), np.float32)
+  """Numbers and ids of texts int32, and the weight of the first, float32, all `[n]`."""
+  pooled, length = example['pooled'], len(example['inputs'])
+  numbers, ids, weights = np.zeros(length, np.int32), np.zeros(length, np.int32), np.zeros(length, np.float32)
   numbers[pooled] = np.arange(1, len(pooled) + 1)
-  ids[pooled] = [zlib.crc32(tokens[segments == segments[place]].tobytes()) & 0x7FFFFFFF for place in pooled]
+  ids[pooled] = example['ids']
   weights[pooled[0]] = alike
   return numbers, ids, weights
 
