@@ -28,7 +28,7 @@ from t5x_lite.data import documents
 from t5x_lite.data import task as tasks
 from t5x_lite.data.encoder import spans as encoder_spans
 from t5x_lite.data.encoder import tags as encoder_tags
-from t5x_lite.data.encoder.frames import Framer, Texts
+from t5x_lite.data.encoder.frames import Framer, Ids, Texts
 from t5x_lite.data.streams import TaskExample
 from t5x_lite.data.vocabularies import token_layouts, tokenizers
 
@@ -170,10 +170,7 @@ def _in_a_row(framer: Framer, texts: Sequence[Texts], label: int) -> list[TaskEx
     room = framer.length // len(texts) - special
     if framer.long_examples == tasks.DROP or room < 1 + pair:
       return []
-    texts, truncated = (
-      [token_layouts.truncate_longest_first(*each, room) if pair else (each[0][:room], None) for each in texts],
-      True,
-    )
+    texts, truncated = [_truncated(*each, room) for each in texts], True
   parts = [framer.arrays(each) for each in texts]
   ends = np.cumsum([len(part['inputs']) for part in parts])
   starts = [0, *ends[:-1]]
@@ -185,6 +182,10 @@ def _in_a_row(framer: Framer, texts: Sequence[Texts], label: int) -> list[TaskEx
   features['segments'] = np.concatenate(segments)
   features['label'] = np.array([label], np.int32)
   return [TaskExample(features, truncated)]
+
+
+def _truncated(first: Ids, second: Ids | None, room: int) -> Texts:
+  return (first[:room], None) if second is None else token_layouts.truncate_longest_first(first, second, room)
 
 
 _MAKERS: dict[str, Callable[[Framer, Sequence[tasks.Record]], list[list[TaskExample]]]] = {
