@@ -38,7 +38,7 @@ _FREE = frozenset(
   (
     *('vocab_size', 'heads', 'num_labels', 'dropout_rate', 'dtype', 'scan_layers', 'remat_policy'),
     *('initializer_range', 'load_balancing_loss', 'capacity_factor', 'mem_len', 'reuse_len'),
-    *('adapter_dim', 'prompt_length'),
+    *('adapter_dim', 'prompt_length', 'pooling'),
   )
 )
 

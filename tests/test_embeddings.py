@@ -25,7 +25,7 @@ WORDS = ('the', 'cat', 'was', 'on', 'mat', 'in', 'of', 'it')
 
 @pytest.fixture(scope='module')
 def start(tmp_path_factory):
-  """A checkpoint of a tiny BERT, its vocabulary beside it, and a file of pairs: a word, and the word in a sentence."""
+  """A checkpoint of a tiny BERT, its vocabulary beside it, and a file of pairs of words that have nothing in common."""
   pytest.importorskip('tokenizers')
   folder = tmp_path_factory.mktemp('start')
   vocabulary = (GOLDEN / 'vocab.txt').read_text(encoding='utf-8').splitlines()
@@ -36,7 +36,10 @@ def start(tmp_path_factory):
   model_dir.write(folder / 'model', module, params, with_vocabulary=True)
   for file in GOLDEN.glob('[tv]*'):
     shutil.copy(file, folder / 'model')
-  pairs = [{'text': f'{word} {word}', 'pair': f'unbelievable {word}', 'grade': 1} for word in WORDS]
+  others = WORDS[3:] + WORDS[:3]
+  pairs = [
+    {'text': word, 'pair': f'unbelievable {other}', 'grade': 1} for word, other in zip(WORDS, others, strict=True)
+  ]
   unlike = [{'text': pairs[i]['text'], 'pair': pairs[i - 1]['pair'], 'grade': 0} for i in range(len(WORDS))]
   for name, rows in (('train', pairs * 4), ('graded', pairs + unlike)):
     (folder / f'{name}.jsonl').write_text('\n'.join(map(json.dumps, rows)))
@@ -59,6 +62,7 @@ def arguments(start, run, **overrides):
     'PEAK_LEARNING_RATE': 1e-2,
     'text_pairs.grade_field': 'grade',
     'BEST_BY': 'score',
+    'LoopConfig.eval_at_start': True,
     **overrides,
   }
   return ['train', '--gin_file=recipes/embeddings.gin', *(f'--gin.{name}={v!r}' for name, v in bindings.items())]
