@@ -186,7 +186,8 @@ class Gpt(nn.Module):
     layers = empty_layers(config.num_layers, empty, scan=config.scan_layers)
     read = jnp.broadcast_to(jnp.arange(slots, dtype=jnp.int32) < config.prompt_length, (batch_size, slots))
     known = read.astype(jnp.int32)
-    if self.soft_prompt is not None:
+    if config.prompt_length:  # Without one, an empty cache is made outside of a bound module.
+      assert self.soft_prompt is not None
       own = jnp.ones((batch_size, config.prompt_length), jnp.int32)
       context = Context(mask=self._mask(own, known), positions=jnp.cumsum(own, axis=1) - 1)
       _, layers = self._run(self.soft_prompt.rows(batch_size), context, layers)
