@@ -268,7 +268,7 @@ def test_the_mesh_of_inference_and_evaluation_is_that_of_a_mesh_file_and_not_tha
   configure('t5_tiny.gin', 'meshes/tensor.gin').record.write('kept')
   for mesh, sizes in (((), (8, 1, 1, 1, 1)), (('meshes/fsdp.gin',), (1, 8, 1, 1, 1))):
     session = configure('kept/config.gin', file, *mesh, target=target, given=given)
-    assert session.record.values[f'{target.rpartition(".")[2]}.mesh'] == '@MeshShape()'
+    assert [value for key, value in session.record.values.items() if key.endswith('.mesh')] == ['@MeshShape()']
     assert build(session, 'MeshShape').sizes(8, 1) == sizes
 
 
