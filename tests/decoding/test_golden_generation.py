@@ -14,7 +14,7 @@ CASES = recorded.cases()
 QUICK = ('max_new_tokens=9,output_scores=True', 'early_stopping=never,output_scores=True')
 
 
-def compare(case, out):
+def assert_recorded(case, out):
   np.testing.assert_array_equal(out.ids, case.ids)
   if case.token_scores is not None:
     written = out.token_scores != 0  # behind the end of a row transformers has the scores of padding
@@ -40,7 +40,8 @@ def marks(number, case):
 )
 def test_ids_are_those_of_transformers(case):
   ids, mask = recorded.inputs(case.model)
-  compare(case, recorded.model(case.model).generate(ids[: case.rows], attention_mask=mask[: case.rows], **case.options))
+  out = recorded.model(case.model).generate(ids[: case.rows], attention_mask=mask[: case.rows], **case.options)
+  assert_recorded(case, out)
 
 
 def test_the_quick_cases_are_some():
