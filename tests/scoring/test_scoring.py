@@ -161,7 +161,14 @@ def test_labels_to_rank_are_those_that_the_task_writes():
 
 
 def test_every_task_with_a_head_has_metrics_that_take_what_its_head_says():
-  perfect = {'classification': 1, 'multiple_choice': 1, 'regression': 2.5, 'tagging': ['O', 'O'], 'span': 'Ada'}
+  perfect = {
+    'classification': 1,
+    'multiple_choice': 1,
+    'regression': 2.5,
+    'embedding': 2.5,
+    'tagging': ['O', 'O'],
+    'span': 'Ada',
+  }
   references = {
     'super_glue_multirc': {'group': (0, 0), 'value': 1},
     'super_glue_wsc': {'referent': 'cat', 'label': 1},
@@ -190,6 +197,7 @@ def test_every_task_with_a_head_has_metrics_that_take_what_its_head_says():
     assert not metrics or set(found) > {'score'}, name
     if member.encoder.head not in (
       'regression',
+      'embedding',
       'tagging',
     ):  # without spread or spans there is nothing to be right about
       assert all(
