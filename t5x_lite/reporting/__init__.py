@@ -1,0 +1,1 @@
+"""Pages about runs and sweeps: one file each, without a network."""

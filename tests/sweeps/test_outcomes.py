@@ -1,0 +1,37 @@
+import pytest
+
+from t5x_lite.sweeps import outcomes
+from t5x_lite.sweeps.outcomes import Outcome
+
+
+def test_outcomes_come_back_as_they_were_written(tmp_path):
+  assert outcomes.read(tmp_path) == []
+  rows = [
+    Outcome('baseline', 0, outcomes.COMPLETE, {'loss': 1.5}, {'steps': 10.0}),
+    Outcome('größer', 1, outcomes.DIVERGED, note='the loss is not finite'),
+  ]
+  outcomes.write(tmp_path, rows)
+  assert outcomes.read(tmp_path) == rows
+  outcomes.write(tmp_path, rows[:1])
+  assert outcomes.read(tmp_path) == rows[:1]
+  assert [path.name for path in tmp_path.iterdir()] == [outcomes.OUTCOMES]
+
+
+def test_what_is_not_finite_is_no_metric(tmp_path):
+  outcomes.write(tmp_path, [Outcome('a', 0, outcomes.COMPLETE, {'loss': float('nan'), 'accuracy': 0.5})])
+  assert outcomes.read(tmp_path)[0].metrics == {'accuracy': 0.5}
+
+
+def test_an_unknown_status_is_refused():
+  with pytest.raises(ValueError, match='expected one of complete, diverged, failed'):
+    Outcome('a', 0, 'done')
+
+
+@pytest.mark.parametrize('name', ['loss', 'perplexity', 'embedded_text/loss', 'eval_bits_per_byte', 'seconds'])
+def test_of_these_less_is_better(name):
+  assert outcomes.less_is_better(name)
+
+
+@pytest.mark.parametrize('name', ['accuracy', 'score', 'glue_cola/matthews_corrcoef', 'lossless', 'bleu', 'rougeLsum'])
+def test_of_those_more_is_better(name):
+  assert not outcomes.less_is_better(name)
