@@ -57,6 +57,7 @@ def run(
   given: Sequence[str] = (),
   define: Callable[[FlagValues], None] | None = None,
   files: Callable[[FlagValues], Sequence[str]] = lambda flags: (),
+  devices: bool = True,
 ) -> int:
   """Runs a command and returns its exit code: 0, 2 for bad input, 128 + n for signal n, or what `work` returns.
 
@@ -70,13 +71,14 @@ def run(
     given: the parameters of the function that `work` passes itself.
     define: adds flags of the command's own.
     files: gin files to read before those of `--gin_file`.
+    devices: whether the command computes; one that only starts others leaves the devices to them.
   """
   try:
     parsed = arguments.parse(sys.argv if argv is None else argv, define)
     if parsed.flags.help:
       print(arguments.usage(usage, parsed.flags))
       return 0
-    return work(_session(parsed, target, given, files(parsed.flags))) or 0
+    return work(_session(parsed, target, given, files(parsed.flags), devices)) or 0
   except errors.UsageError as error:
     return _fail(str(error))
   except _SYSTEM_ERRORS as error:
@@ -97,7 +99,9 @@ def _fail(message: str) -> int:
   return BAD_INPUT
 
 
-def _session(parsed: arguments.Arguments, target: str, given: Sequence[str], first_files: Sequence[str]) -> Session:
+def _session(
+  parsed: arguments.Arguments, target: str, given: Sequence[str], first_files: Sequence[str], devices: bool
+) -> Session:
   """Reads and checks everything, cheap checks first: most mistakes are told before JAX is imported."""
   environment.prepare(parsed.flags)
   names = Registry()
@@ -106,7 +110,8 @@ def _session(parsed: arguments.Arguments, target: str, given: Sequence[str], fir
   configuration.check_names(full_name)
   configuration.check_parameters()
   call, used = configuration.resolve(full_name, given)
-  environment.start(parsed.flags)
+  if devices:
+    environment.start(parsed.flags)
   kept = record.ConfigRecord(
     text=record.gin_text(configuration),
     values=record.resolved_values(call, names),

@@ -105,6 +105,22 @@ class GinFiles:
     return path.relative_to(packaged).as_posix() if path.is_relative_to(packaged) else str(path)
 
 
+def parse(text: str, source: str) -> Iterator[Statement]:
+  """The statements of a text that includes nothing, such as a config.gin.
+
+  Args:
+    text: in gin's syntax.
+    source: what errors call it.
+
+  Raises:
+    UsageError: a syntax error, an include.
+  """
+  for statement in _parse(text, source):
+    if isinstance(statement, _Include):
+      raise errors.UsageError(f'{statement.origin}: expected no include in {source}')
+    yield statement
+
+
 def flag_binding(name: str, text: str) -> Binding:
   """The binding of `--gin.NAME=TEXT`; a text that is no gin value stands for itself, so that strings need no quotes.
 

@@ -33,6 +33,13 @@ class Registry:
     for full_name in _library_names():
       self._add(full_name)
 
+  def copy(self) -> Registry:
+    """Another one, which what is imported for this one does not reach."""
+    made = Registry.__new__(Registry)
+    made._by_last_name = collections.defaultdict(list, {name: list(full) for name, full in self._by_last_name.items()})
+    made._aliases = dict(self._aliases)
+    return made
+
   def _add(self, full_name: str) -> None:
     names = self._by_last_name[full_name.rpartition('.')[2]]
     if full_name not in names:

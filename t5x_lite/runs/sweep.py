@@ -1,0 +1,218 @@
+"""A sweep: its plan, its runs, its results."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from t5x_lite import families
+from t5x_lite.core import batch as batch_lib
+from t5x_lite.core import errors, tree
+from t5x_lite.data import dataset_config, features, hashes
+from t5x_lite.data.dataset_config import DatasetConfig
+from t5x_lite.sweeps import conduct, engines, outcomes, plan_text, study
+from t5x_lite.sweeps import plan as plan_lib
+from t5x_lite.sweeps.budget import Cost
+from t5x_lite.sweeps.outcomes import Outcome
+from t5x_lite.sweeps.plan import Plan, Variant
+from t5x_lite.sweeps.spec import Settings, Sweep
+from t5x_lite.training.job import LoopConfig
+from t5x_lite.training.learner import Learner
+from t5x_lite.training.window import count_positions
+
+_LOCK = '.lock'
+_GIVEN_TRAIN = ('config', 'dry_run', 'profile_steps', 'heartbeat_timeout')
+_GIVEN_EVALUATE = ('checkpoint', 'output', 'rank_classification', 'limit', 'report')
+
+
+class Variants(Protocol):
+  """How gin files and bindings are resolved, see `cli.variants`."""
+
+  def resolve(
+    self,
+    target: str,
+    given: Sequence[str],
+    files: Sequence[str],
+    bindings: Sequence[str],
+    *,
+    text: str = '',
+    strict: bool = True,
+  ) -> Any:
+    """What a command would be called with."""
+
+
+def sweep(
+  *,
+  plan: Sweep,
+  variants: Variants,
+  output: str,
+  search_paths: Sequence[str] = (),
+  engine: str = engines.LOCAL,
+  parallel: int = 1,
+  storage: str | None = None,
+  dry_run: bool = False,
+  retry_failed: bool = False,
+) -> int:
+  """Plans a sweep, prints the plan, runs its arms and tells how they compare.
+
+  Args:
+    plan: what is compared.
+    variants: resolves gin files.
+    output: the folder of the sweep; one that is there is gone on with.
+    search_paths: folders of gin files, for the evaluations.
+    engine: what runs arms, one of `engines.NAMES`.
+    parallel: how many at once.
+    storage: the URL of the database that Optuna keeps the study in; None: SQLite in the folder.
+    dry_run: whether to stop after the plan.
+    retry_failed: whether runs that have failed are begun again.
+
+  Returns:
+    The exit code: 0, or 1 where a run has failed. A run that diverged is an outcome like others.
+
+  Raises:
+    UsageError: the sweep is impossible or unfair, or the folder is another sweep's.
+  """
+  folder = pathlib.Path(output).expanduser().absolute()
+  made = plan_lib.make(plan, _Resolver(variants))
+  name = folder.name
+  print(plan_text.render(made, name), flush=True)
+  if dry_run:
+    return 0
+  started = engines.make(engine, folder, plan.cluster)
+  kept = study.open_study(plan, folder, storage, name)
+  folder.mkdir(parents=True, exist_ok=True)
+  with _hold(folder):
+    _write_plan(made, folder, name)
+    conduct.prepare(made, folder, search_paths)
+    ended = conduct.conduct(made, folder, started, parallel, _tell, again=retry_failed)
+    if kept is not None:
+      kept.note(made, ended)
+    _results(folder)
+  return _exit_code(ended)
+
+
+def _tell(line: str) -> None:
+  print(line, flush=True)
+
+
+def _results(folder: pathlib.Path) -> None:
+  """Writes the tables of results and prints the one for terminals."""
+  from t5x_lite.sweeps import tables
+
+  tables.write(folder)
+  print(tables.render(folder))
+
+
+def _exit_code(ended: Sequence[Outcome]) -> int:
+  failed = [outcome for outcome in ended if outcome.status == outcomes.FAILED]
+  if failed:
+    names = ', '.join(f'{outcome.arm} seed {outcome.seed}' for outcome in failed[:5])
+    more = f' and {len(failed) - 5} more' if len(failed) > 5 else ''
+    print(f'{len(failed)} runs failed ({names}{more}); --retry_failed begins them again')
+  return 1 if failed else 0
+
+
+@contextlib.contextmanager
+def _hold(folder: pathlib.Path) -> Iterator[None]:
+  """Keeps other sweeps out of the folder; the lock goes with the process."""
+  with (folder / _LOCK).open('w') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      raise errors.UsageError(f'--output={folder}: another sweep is going on there') from None
+    yield
+
+
+def _write_plan(made: Plan, folder: pathlib.Path, name: str) -> None:
+  """Writes `sweep.json`, which may add arms, seeds and metrics to the one that is there, and change none.
+
+  Raises:
+    UsageError: it would.
+  """
+  path = folder / outcomes.SWEEP
+  own = made.as_json(name)
+  if path.exists():
+    known = json.loads(path.read_text(encoding='utf-8'))
+    before = {arm['name']: arm for arm in known['arms']}
+    for arm in own['arms']:
+      if arm['name'] in before and before[arm['name']]['values'] != arm['values']:
+        raise errors.UsageError(
+          f'--output={folder}: arm {arm["name"]!r} was begun with other values; choose another folder (arms and seeds '
+          'may be added, not changed)'
+        )
+    if made.sweep.evaluations.keys() != known.get('evaluations', {}).keys() and _begun(folder):
+      raise errors.UsageError(f'--output={folder}: the sweep was begun with other evaluations; choose another folder')
+  conduct.write(path, json.dumps(own, indent=2, ensure_ascii=False) + '\n')
+
+
+def _begun(folder: pathlib.Path) -> bool:
+  return (folder / conduct.JOBS).exists()
+
+
+class _Resolver:
+  """See `plan.Resolver`. What is costly to find out is remembered by what it depends on."""
+
+  def __init__(self, variants: Variants):
+    self._variants = variants
+    self._orders: dict[Any, str | None] = {}
+    self._parameters: dict[Any, int] = {}
+
+  def run(self, settings: Settings, *, strict: bool = True) -> Any:
+    """See `plan.Resolver`."""
+    bindings = ('MODEL_DIR=MODEL_DIR', *settings.bindings)
+    return self._variants.resolve('runs.train.train', _GIVEN_TRAIN, settings.files, bindings, strict=strict)
+
+  def evaluation(self, run: Variant, settings: Settings) -> Any:
+    """See `plan.Resolver`."""
+    files = ('runs/evaluate.gin', *settings.files)
+    target = 'runs.evaluate.evaluate'
+    return self._variants.resolve(target, _GIVEN_EVALUATE, files, settings.bindings, text=run.text)
+
+  def cost(self, variant: Any) -> Cost:
+    """See `plan.Resolver`."""
+    return variant.call(self._cost)
+
+  def order(self, variant: Any) -> str | None:
+    """See `plan.Resolver`."""
+    return variant.call(self._order)
+
+  def tasks(self, variant: Any, parameter: str) -> list[str]:
+    """See `plan.Resolver`."""
+
+    def names(**given: Any) -> list[str]:
+      dataset = given.get(parameter)
+      return [] if dataset is None else list(dataset_config.of_each_task(dataset))
+
+    return variant.call(names)
+
+  def _cost(self, *, learner: Learner, dataset: DatasetConfig, loop: LoopConfig, **_: Any) -> Cost:
+    dataset_config.check_values(dataset)
+    families.check(learner.module, dataset.features)
+    spec = features.batch_spec(dataset.features, dataset.task_feature_lengths, dataset.batch_size)
+    families.check_length(learner.module, spec)
+    flops = learner.module.flops_per_step(spec)
+    return Cost(self._count(learner, spec), float(flops), count_positions(spec), loop.total_steps)
+
+  def _count(self, learner: Learner, spec: Any) -> int:
+    """Parameters of the model, by tracing its initialisation."""
+    import jax
+    from flax import linen as nn
+
+    def init() -> Any:
+      return nn.meta.unbox(learner.init(jax.random.key(0), batch_lib.zeros(spec)))
+
+    key = (repr(learner.module), repr(learner.lora), repr(learner.trained), repr(spec))
+    if key not in self._parameters:
+      self._parameters[key] = tree.count_parameters(jax.eval_shape(init))
+    return self._parameters[key]
+
+  def _order(self, *, dataset: DatasetConfig, **_: Any) -> str | None:
+    try:
+      return hashes.order_hash(dataset_config.open_dataset(dataset))
+    except errors.UsageError:
+      return None

@@ -1,0 +1,206 @@
+"""Runs the arms of a plan, several at once, and keeps the table of outcomes up to date.
+
+What is done is known from the notes of the supervisors alone (`supervise`), so that a sweep may be killed at any moment:
+begun again, it takes over the runs that go on, and judges by the notes those that have ended.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from t5x_lite.sweeps import ended, outcomes, supervise
+from t5x_lite.sweeps.ended import Run
+from t5x_lite.sweeps.local import Engine, Handle
+from t5x_lite.sweeps.outcomes import Outcome
+from t5x_lite.sweeps.plan import Plan
+
+JOBS, ARM_FILE = 'jobs', 'arm.gin'
+
+_SHORTEST, _LONGEST = 0.005, 0.25  # seconds between two looks
+
+
+def runs(plan: Plan, folder: pathlib.Path) -> list[Run]:
+  """All runs, seed by seed, so that the first ones that have ended make pairs."""
+  return [
+    Run(
+      arm,
+      seed,
+      folder / outcomes.ARMS / arm.arm.name / str(seed),
+      folder / JOBS / arm.arm.name / str(seed),
+    )
+    for seed in plan.sweep.seeds
+    for arm in plan.arms
+  ]
+
+
+def prepare(plan: Plan, folder: pathlib.Path, search_paths: Sequence[str] = ()) -> None:
+  """Writes the gin file of each arm, and what each run has to do, unless that is there."""
+  for arm in plan.arms:
+    write(folder / outcomes.ARMS / arm.arm.name / ARM_FILE, arm.text)
+  for run in runs(plan, folder):
+    if not (run.job / supervise.JOB).exists():
+      write(run.job / supervise.JOB, json.dumps({'commands': list(_commands(plan, folder, run, search_paths))}, indent=2))
+
+
+def _commands(
+  plan: Plan, folder: pathlib.Path, run: Run, search_paths: Sequence[str]
+) -> Iterator[dict[str, str | list[str]]]:
+  """What a run has to do: train, and then its evaluations."""
+  sweep = plan.sweep
+  arm = folder / outcomes.ARMS / run.planned.arm.name / ARM_FILE
+  argv = [*(sweep.command or (sys.executable, '-m', 't5x_lite.train')), f'--gin_file={arm}']
+  argv += [f'--gin.{sweep.seed_binding}={run.seed}', f'--gin.MODEL_DIR={run.model_dir}']
+  yield {'name': ended.TRAIN, 'argv': argv}
+  for name in sweep.evaluations:
+    own = sweep.evaluation(name)
+    argv = [sys.executable, '-m', 't5x_lite.evaluate', f'--checkpoint={run.model_dir}']
+    argv += [f'--output={run.model_dir / ended.EVALUATIONS / name}']
+    argv += [f'--gin_search_paths={",".join(search_paths)}'] if search_paths else []
+    argv += [f'--gin_file={file}' for file in own.files] + [f'--gin.{binding}' for binding in own.bindings]
+    yield {'name': name, 'argv': argv}
+
+
+def write(path: pathlib.Path, text: str) -> None:
+  """Writes a file, whole or not at all; its folder is made."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  temporary.write_text(text, encoding='utf-8')
+  os.replace(temporary, path)
+
+
+def conduct(
+  plan: Plan, folder: pathlib.Path, engine: Engine, parallel: int, tell: Callable[[str], None], *, again: bool = False
+) -> list[Outcome]:
+  """Runs what has no outcome yet, and returns all outcomes, in the order of arms and seeds.
+
+  Args:
+    plan: whose `prepare` has been called.
+    folder: of the sweep.
+    engine: starts runs.
+    parallel: how many at once.
+    tell: takes a line on what happens.
+    again: whether runs that have failed are begun again.
+  """
+  conductor = _Conductor(plan, folder, engine, tell)
+  if again:
+    conductor.forget_failures()
+  try:
+    conductor.run(parallel)
+  except BaseException:
+    conductor.stop()
+    raise
+  return conductor.written
+
+
+@dataclasses.dataclass
+class _Going:
+  """A run that goes on, and how many attempts had been noted before."""
+
+  run: Run
+  handle: Handle
+  noted: int
+
+
+class _Conductor:
+  """The state of a sweep."""
+
+  def __init__(self, plan: Plan, folder: pathlib.Path, engine: Engine, tell: Callable[[str], None]):
+    self._plan, self._folder, self._engine, self._tell = plan, folder, engine, tell
+    self._runs = runs(plan, folder)
+    self._found: dict[ended.Key, Outcome] = {}
+    self._orders: dict[ended.Key, str | None] = {}
+    self._going: list[_Going] = []
+    self.written: list[Outcome] = []
+
+  def forget_failures(self) -> None:
+    """Takes away the notes of runs that have failed, so that they are begun again; what they have saved stays."""
+    for run in self._runs:
+      outcome = ended.judge(run, self._plan)
+      if outcome is not None and outcome.status == outcomes.FAILED and self._engine.find(run.job) is None:
+        (run.job / supervise.ATTEMPTS).unlink()
+
+  def run(self, parallel: int) -> None:
+    """Until all runs have an outcome."""
+    waiting: collections.deque[Run] = collections.deque()
+    for run in self._runs:
+      noted = len(supervise.attempts(run.job))
+      handle = self._engine.find(run.job)
+      outcome = ended.judge(run, self._plan) if handle is None else None
+      if handle is not None:
+        self._tell(f'{_name(run)}: goes on, begun earlier')
+        self._going.append(_Going(run, handle, noted))
+      elif outcome is not None:
+        self._take(run, outcome)
+      else:
+        waiting.append(run)
+    self._write()
+    pause = _SHORTEST
+    while waiting or self._going:
+      while waiting and len(self._going) < parallel:
+        self._start(waiting.popleft())
+      over = [going for going in self._going if going.handle.ended()]
+      for going in over:
+        self._going.remove(going)
+        if not self._settle(going):
+          waiting.appendleft(going.run)
+      if over:
+        self._write()
+      pause = _SHORTEST if over else min(1.2 * pause, _LONGEST)
+      time.sleep(pause)
+
+  def _start(self, run: Run) -> None:
+    noted = len(supervise.attempts(run.job))
+    self._going.append(_Going(run, self._engine.start(run.job), noted))
+
+  def _settle(self, going: _Going) -> bool:
+    """Judges a run that has ended; returns whether it is done with."""
+    run = going.run
+    if len(supervise.attempts(run.job)) == going.noted:  # Its supervisor was killed, or never came to start it.
+      supervise.note(run.job, {'codes': {}, 'seconds': 0.0, 'stopped': False})
+    outcome = ended.judge(run, self._plan)
+    if outcome is None:
+      self._tell(f'{_name(run)}: died; begun again, and goes on from its checkpoint')
+      return False
+    self._take(run, outcome)
+    told = ', '.join(f'{name} {value:.4g}' for name, value in outcome.metrics.items())
+    note = f': {outcome.note}' if outcome.note else ''
+    count = f'{len(self._found)}/{len(self._runs)}'
+    self._tell(f'{count}  {_name(run)}: {outcome.status}{f", {told}" if told else ""}{note}')
+    return True
+
+  def _take(self, run: Run, outcome: Outcome) -> None:
+    self._found[run.key] = outcome
+    self._orders[run.key] = ended.order(run)
+
+  def _write(self) -> None:
+    """The outcomes so far, in the order of arms and seeds."""
+    found = ended.fair(self._plan, self._orders, self._found)
+    order = [(arm.arm.name, seed) for arm in self._plan.arms for seed in self._plan.sweep.seeds]
+    self.written = [found[key] for key in order if key in found]
+    outcomes.write(self._folder, self.written)
+
+  def stop(self) -> None:
+    """Has all runs save and stop, and waits for them; a second Ctrl-C ends them at once."""
+    if not self._going:
+      return
+    self._tell(f'stopping {len(self._going)} runs, which save where they are; Ctrl-C again ends them at once')
+    try:
+      for going in self._going:
+        going.handle.stop()
+      while any(not going.handle.ended() for going in self._going):
+        time.sleep(_SHORTEST)
+    except BaseException:
+      for going in self._going:
+        going.handle.stop(at_once=True)
+      raise
+
+
+def _name(run: Run) -> str:
+  return f'{run.planned.arm.name} seed {run.seed}'

@@ -1,0 +1,299 @@
+"""What a sweep is going to do, checked as a whole before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from t5x_lite.core import errors
+from t5x_lite.sweeps import budget, spec
+from t5x_lite.sweeps.budget import Cost
+from t5x_lite.sweeps.spec import Arm, Settings, Sweep
+
+OWN = ''  # the source of metrics that are of a run's own evaluations
+
+# Of an evaluation set, what has no influence on what is measured.
+_NOT_OF_EVALUATION = ('DatasetConfig.prefetch', 'DatasetConfig.shuffle', 'DatasetConfig.repeat')
+
+
+class Variant(Protocol):
+  """Gin files and bindings, resolved; see `cli.variants`."""
+
+  values: Mapping[str, str]
+  text: str
+
+  def values_below(self, parameter: str) -> dict[str, str]:
+    """The values that one argument of the call is made of."""
+
+
+class Resolver(Protocol):
+  """How gin files become values, and what these amount to: `sweeps` knows neither gin nor models."""
+
+  def run(self, settings: Settings, *, strict: bool = True) -> Variant:
+    """The configuration of a training run; raises UsageError for what training would refuse."""
+
+  def evaluation(self, run: Variant, settings: Settings) -> Variant:
+    """The configuration of an evaluation of a run that has ended."""
+
+  def cost(self, variant: Variant) -> Cost:
+    """What a run takes."""
+
+  def order(self, variant: Variant) -> str | None:
+    """The hash of the documents that a run reads, in their order; None where they are not on this machine."""
+
+  def tasks(self, variant: Variant, parameter: str) -> Sequence[str]:
+    """The tasks of an evaluation set, the argument called `parameter`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedArm:
+  """An arm with all that is known of it.
+
+  Attributes:
+    arm: its name and settings, what holds it to the budget among them.
+    values: its resolved values.
+    text: its gin file.
+    cost: of one run.
+    order: the hash of its documents; None where it cannot be known here.
+    differs: how its values differ from the baseline's, a line each.
+    inert: those of its settings that change nothing in the base.
+  """
+
+  arm: Arm
+  values: Mapping[str, str]
+  text: str
+  cost: Cost
+  order: str | None
+  differs: tuple[str, ...] = ()
+  inert: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """A sweep that has passed all checks.
+
+  Attributes:
+    sweep: what its gin file says.
+    arms: the baseline first only if it is the first.
+    baseline: the name of that arm.
+    amount: of the budget, for each run.
+  """
+
+  sweep: Sweep
+  arms: tuple[PlannedArm, ...]
+  baseline: str
+  amount: float
+
+  def as_json(self, name: str) -> dict[str, Any]:
+    """What `sweep.json` holds."""
+    return {
+      'name': name,
+      'arms': [_arm_json(planned) for planned in self.arms],
+      'baseline': self.baseline,
+      'seeds': list(self.sweep.seeds),
+      'budget': {'kind': self.sweep.budget, 'amount': self.amount},
+      'metrics': list(self.sweep.metrics),
+      'fingerprints': {planned.arm.name: planned.order for planned in self.arms},
+    }
+
+
+def _arm_json(planned: PlannedArm) -> dict[str, Any]:
+  arm = planned.arm
+  return {
+    'name': arm.name,
+    'description': arm.description,
+    'bindings': list(arm.settings.bindings),
+    'gin_files': list(arm.settings.files),
+    'axes': dict(arm.axes),
+    'differs': list(planned.differs),
+    'cost': dataclasses.asdict(planned.cost),
+    'values': digest(planned.values),
+  }
+
+
+def digest(values: Mapping[str, str]) -> str:
+  """Hex SHA-256 of resolved values."""
+  return hashlib.sha256(json.dumps(sorted(values.items())).encode()).hexdigest()
+
+
+def source_of(sweep: Sweep, metric: str) -> tuple[str, str, str]:
+  """Where a metric comes from: an evaluation or `OWN`, the task, and its name there.
+
+  Raises:
+    UsageError: it does not say of which task it is.
+  """
+  first, _, rest = metric.partition('/')
+  source, named = (first, rest) if first in sweep.evaluations else (OWN, metric)
+  task, slash, name = named.partition('/')
+  if not (task and slash and name):
+    raise errors.UsageError(f'metric {metric!r}: expected TASK/METRIC or EVALUATION/TASK/METRIC')
+  return source, task, name
+
+
+def make(sweep: Sweep, resolver: Resolver) -> Plan:
+  """Resolves all arms and checks them.
+
+  Raises:
+    UsageError: an arm that training would refuse, that is no other than another, or whose data, evaluation or budget
+      is not the baseline's though it should be; a metric that no evaluation has.
+  """
+  common = Settings(sweep.base, (*sweep.bindings, f'{sweep.seed_binding}={sweep.seeds[0]}'))
+  arms = spec.arms(sweep)
+  named = spec.baseline(sweep, arms)
+  base = resolver.run(common)
+  variants = {arm.name: _resolve(resolver, arm, common + arm.settings) for arm in arms}
+  _check_distinct(arms, variants)
+  costs = {name: _told(name, resolver.cost, variant) for name, variant in variants.items()}
+  total = budget.amount(sweep, costs[named])
+  held, planned = [], []
+  for arm in arms:
+    bound = budget.binding(sweep, arm.name, costs[arm.name], total)
+    held.append(arm if bound is None else dataclasses.replace(arm, settings=arm.settings + Settings((), (bound,))))
+  inert = _Inert(resolver, common, base)
+  for arm, own in zip(held, arms, strict=True):
+    same = arm.settings.bindings[-1:] == (f'{budget.STEPS_BINDING}={costs[arm.name].steps}',)
+    variant = variants[arm.name] if same else _resolve(resolver, arm, common + arm.settings)
+    cost = costs[arm.name] if same else _told(arm.name, resolver.cost, variant)
+    order = _told(arm.name, resolver.order, variant)
+    planned.append(PlannedArm(arm, variant.values, variant.text, cost, order, inert=inert.of(sweep, own)))
+    variants[arm.name] = variant
+  reference = next(each for each in planned if each.arm.name == named)
+  _check_data(sweep, planned, reference)
+  _check_evaluations(sweep, resolver, variants, named)
+  planned = [dataclasses.replace(each, differs=differences(reference.values, each.values)) for each in planned]
+  return Plan(sweep, tuple(planned), named, total)
+
+
+def _resolve(resolver: Resolver, arm: Arm, settings: Settings) -> Variant:
+  try:
+    return resolver.run(settings)
+  except errors.UsageError as error:
+    raise errors.UsageError(f'arm {arm.name!r}: {error}') from error
+
+
+def _told(arm: str, ask: Any, variant: Variant) -> Any:
+  """What the resolver says of an arm; its errors name the arm."""
+  try:
+    return ask(variant)
+  except errors.UsageError as error:
+    raise errors.UsageError(f'arm {arm!r}: {error}') from error
+
+
+def differences(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
+  """`name: old -> new` for each resolved value that differs; one that several scopes share is named once."""
+  found: dict[str, None] = {}
+  for key in sorted(old.keys() | new.keys(), key=lambda key: key.rpartition('/')[2]):
+    before, after = old.get(key, 'not set'), new.get(key, 'not set')
+    if before != after:
+      found[f'{key.rpartition("/")[2]}: {before} -> {after}'] = None
+  return tuple(found)
+
+
+def _check_distinct(arms: Sequence[Arm], variants: Mapping[str, Variant]) -> None:
+  """Raises UsageError where two arms are the same run."""
+  seen: dict[str, Arm] = {}
+  for arm in arms:
+    other = seen.setdefault(digest(variants[arm.name].values), arm)
+    if other is not arm:
+      axes = [axis for axis in arm.axes if other.axes.get(axis) != arm.axes[axis]]
+      what = f'axis {axes[0]!r}: {other.axes[axes[0]]!r} and {arm.axes[axes[0]]!r}' if len(axes) == 1 and (
+        other.axes.keys() == arm.axes.keys()
+      ) else f'arms {other.name!r} and {arm.name!r}'
+      raise errors.UsageError(f'{what} come to the same resolved values: what they set changes nothing')
+
+
+class _Inert:
+  """Which settings change nothing in the base. What is asked for again is remembered: a grid repeats its values."""
+
+  def __init__(self, resolver: Resolver, common: Settings, base: Variant):
+    self._resolver, self._common, self._base = resolver, common, base
+    self._known: dict[Settings, tuple[str, ...]] = {}
+
+  def of(self, sweep: Sweep, arm: Arm) -> tuple[str, ...]:
+    """Of an arm: those of each of its values by themselves."""
+    if not arm.axes:
+      return self._among(arm.settings)
+    own = (spec.settings(axis, sweep.axes[axis][value]) for axis, value in arm.axes.items())
+    return tuple(itertools.chain.from_iterable(self._among(settings) for settings in own))
+
+  def _among(self, settings: Settings) -> tuple[str, ...]:
+    if settings not in self._known:
+      parts = (*settings.files, *settings.bindings)
+      self._known[settings] = tuple(part for part in parts if self._same(settings, part))
+    return self._known[settings]
+
+  def _same(self, settings: Settings, part: str) -> bool:
+    """Whether the settings come to the same without one of them."""
+    rest = Settings(
+      tuple(file for file in settings.files if file != part), tuple(each for each in settings.bindings if each != part)
+    )
+    try:
+      whole = self._resolver.run(self._common + settings, strict=False)
+      without = self._base if rest == Settings() else self._resolver.run(self._common + rest, strict=False)
+    except errors.UsageError:  # The others cannot do without it.
+      return False
+    return dict(whole.values) == dict(without.values)
+
+
+def _check_data(sweep: Sweep, planned: Sequence[PlannedArm], reference: PlannedArm) -> None:
+  """Raises UsageError for an arm that reads other documents than the baseline, or in another order."""
+  if not sweep.same_data:
+    return
+  for each in planned:
+    if each.order != reference.order:
+      data = [
+        line
+        for line in differences(reference.values, each.values)
+        if line.startswith(('DatasetConfig.', 'Mixture.', 'train.dataset'))
+      ]
+      what = f' ({"; ".join(data)})' if data else ''
+      raise errors.UsageError(
+        f'arm {each.arm.name!r} reads other documents, or in another order, than the baseline {reference.arm.name!r}'
+        f'{what}: expected the same in all arms, or Sweep.same_data = False'
+      )
+
+
+def _check_evaluations(
+  sweep: Sweep, resolver: Resolver, variants: Mapping[str, Variant], named: str
+) -> None:
+  """Checks the evaluations that metrics come from: that they are there, have the task, and are the same in all arms."""
+  sources = {source_of(sweep, metric)[0]: metric for metric in sweep.metrics}
+  for source in (OWN, *sweep.evaluations):
+    parameter = 'dataset' if source else 'eval_dataset'
+    made = dict(variants)
+    if source:
+      own = sweep.evaluation(source)
+      for name, variant in variants.items():
+        try:
+          made[name] = resolver.evaluation(variant, own)
+        except errors.UsageError as error:
+          raise errors.UsageError(f'evaluation {source!r} of arm {name!r}: {error}') from error
+    if source not in sources:
+      continue
+    known = resolver.tasks(made[named], parameter)
+    for metric in sweep.metrics:
+      of, task, _ = source_of(sweep, metric)
+      if of == source and task not in known:
+        raise errors.unknown(f'task of metric {metric!r}:', task, known)
+    if sweep.same_evaluation:
+      _check_same(sources[source], {name: _evaluation_set(each, parameter) for name, each in made.items()}, named)
+
+
+def _evaluation_set(variant: Variant, parameter: str) -> dict[str, str]:
+  values = variant.values_below(parameter)
+  kept = {key: value for key, value in values.items() if key.rpartition('/')[2] not in _NOT_OF_EVALUATION}
+  return kept if parameter == 'dataset' else kept | {'eval_steps': variant.values.get('train.eval_steps', 'None')}
+
+
+def _check_same(metric: str, sets: Mapping[str, Mapping[str, str]], named: str) -> None:
+  for name, values in sets.items():
+    changed = differences(sets[named], values)
+    if changed:
+      raise errors.UsageError(
+        f'metric {metric!r} is not measured on the same in arm {name!r} as in the baseline {named!r} ({changed[0]}): '
+        'compare metrics of one of Sweep.evaluations, or set Sweep.same_evaluation = False'
+      )
