@@ -13,8 +13,9 @@ from t5x_lite.core import errors
 STEPS, TOKENS, FLOPS, PARAMETERS, SECONDS = 'steps', 'tokens', 'flops', 'parameters', 'seconds'
 BUDGETS = (STEPS, TOKENS, FLOPS, PARAMETERS, SECONDS)
 GRID, LIST, RANDOM = 'grid', 'list', 'random'
+SAMPLERS = (GRID, LIST, RANDOM)
 
-_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._+=-]*')  # of an axis, a value, an arm: also the name of a folder
+_NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._+=,-]*')  # of an axis, a value, an arm: also the name of a folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +112,8 @@ class Sweep:
   cluster: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self) -> None:
+    if self.sampler not in SAMPLERS:
+      raise errors.unknown('sampler', self.sampler, SAMPLERS)
     if self.budget not in BUDGETS:
       raise errors.unknown('budget', self.budget, BUDGETS)
     if self.amount is not None and self.amount <= 0:

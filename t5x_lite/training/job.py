@@ -79,6 +79,8 @@ class LoopConfig:
       times as long as the first one took. 0: never.
     pause_seconds: the same of what is no step: start-up until the first step is done, a batch of an evaluation, the
       predictions for a task, a save. 0: never.
+    max_seconds: the run ends, evaluated and saved as at its last step, when it has trained for so long: from its first
+      step on, without evaluations and saves, restarts included. Schedules know nothing of it. 0: never.
   """
 
   total_steps: int
@@ -91,13 +93,14 @@ class LoopConfig:
   best_by: str = 'loss'
   stall_seconds: int = 1800
   pause_seconds: int = 7200
+  max_seconds: float = 0.0
 
   def __post_init__(self):
     for field in ('total_steps', 'log_period', 'eval_period', 'checkpoint_period'):
       value, least = getattr(self, field), 1 if field == 'total_steps' else 0
       if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise errors.UsageError(f'{field}={value!r}: expected a whole number of steps >= {least}')
-    for field in ('stall_seconds', 'pause_seconds'):
+    for field in ('stall_seconds', 'pause_seconds', 'max_seconds'):
       if getattr(self, field) < 0:
         raise errors.UsageError(f'{field}={getattr(self, field)}: expected a number of seconds >= 0')
 
@@ -139,6 +142,7 @@ class Status(enum.StrEnum):
   FINISHED = 'finished'
   ALREADY_FINISHED = 'already finished'
   STOPPED_EARLY = 'stopped early'
+  OUT_OF_TIME = 'out of time'
   INTERRUPTED = 'interrupted'
 
 

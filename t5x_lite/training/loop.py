@@ -29,6 +29,7 @@ from t5x_lite.training.console import Console
 from t5x_lite.training.job import BatchIterator, Job, LoopConfig, Outcome, Status, Trainer, describe
 from t5x_lite.training.monitor import DivergenceMonitor, ImprovementTracker, TrainingDiverged
 from t5x_lite.training.signals import StopRequest
+from t5x_lite.training.time_limit import TimeLimit
 from t5x_lite.training.timing import Timing
 from t5x_lite.training.window import Window, Workload, count_positions
 from t5x_lite.training.writers import TRAIN, MetricWriter
@@ -77,6 +78,8 @@ def _already_finished(config: LoopConfig, checkpointer: Checkpointer) -> int | N
   progress = checkpointer.read_progress()
   if progress:
     tracker.set_state(progress['improvement'])
+    if TimeLimit(config.max_seconds).exceeded_by(progress.get('seconds', 0.0)):
+      return step
   return step if tracker.exhausted else None
 
 
@@ -97,6 +100,7 @@ class _Loop:
     self._checkpointer, self._writer, self._console = checkpointer, writer, console
     self._monitor = DivergenceMonitor(config.divergence)
     self._improvement = ImprovementTracker(config.early_stopping)
+    self._limit = TimeLimit(config.max_seconds)
     workload = Workload(count_positions(trainer.batch_spec), job.flops_per_step, trainer.mesh.size)
     self._window = Window(workload)
     self._timing = Timing(self._window, job.watch, job.profile, trainer.mesh)
@@ -186,6 +190,7 @@ class _Loop:
       self._console.note(f'first step done, {seconds:.1f} s after start-up')
       self._window.start_clock(flops.peak_flops(self._trainer.mesh.devices.flat[0]))
       self._started = time.perf_counter()
+      self._limit.start()
       self._timing.first_step(seconds, self._config.stall_seconds, self._config.pause_seconds)
     while len(self._pending) > _IN_FLIGHT:
       self._take_in(*self._pending.popleft())
@@ -236,16 +241,19 @@ class _Loop:
   def _after_step(self, step: int, *, stopping: bool) -> Status | None:
     """Evaluates and saves where it is time to; returns how the run ends, if it ends here."""
     last = step == self._config.total_steps
-    evaluating = last or _due(step, self._config.eval_period)
+    out_of_time = not last and not stopping and self._limit.reached
+    evaluating = last or out_of_time or _due(step, self._config.eval_period)
     saving = last or _due(step, self._config.checkpoint_period) or self._save_is_owed
     if not (evaluating or saving or stopping):
       return None
     self._catch_up()
-    with self._timing.not_training():
+    with self._timing.not_training(), self._limit.paused():
       loss = self._evaluate(step) if evaluating else None
       status = None
       if last:
         status = Status.FINISHED
+      elif out_of_time:
+        status = Status.OUT_OF_TIME
       elif self._improvement.exhausted:
         status = Status.STOPPED_EARLY
       elif stopping:
@@ -294,7 +302,7 @@ class _Loop:
       self._state,
       data_state=self._job.merge_data_states(processes.gather(self._iterator.get_state())),
       config=self._job.record,
-      progress=self._get_progress() | {checkpoints.STOPPED_EARLY: status is Status.STOPPED_EARLY},
+      progress=self._get_progress() | {checkpoints.STOPPED_EARLY: status in (Status.STOPPED_EARLY, Status.OUT_OF_TIME)},
       metrics=None if eval_loss is None else {'loss': eval_loss},
     )
 
@@ -303,12 +311,14 @@ class _Loop:
       'monitor': self._monitor.get_state(),
       'improvement': self._improvement.get_state(),
       'window': self._window.get_state(),
+      'seconds': self._limit.get_state(),
     }
 
   def _set_progress(self, progress: Mapping[str, Any]) -> None:
     self._monitor.set_state(progress['monitor'])
     self._improvement.set_state(progress['improvement'])
     self._window.set_state(progress['window'])
+    self._limit.set_state(progress.get('seconds', 0.0))
 
   def _diverged(self, error: TrainingDiverged) -> TrainingDiverged:
     self._checkpointer.wait()

@@ -212,6 +212,25 @@ def test_early_stopping_ends_the_run_and_a_restart_leaves_it_ended(tmp_path, cap
   assert (resumed.status, resumed.step) == (Status.FINISHED, 15)
 
 
+def test_a_run_out_of_time_is_evaluated_and_saved_and_a_restart_leaves_it_ended(tmp_path):
+  config = LoopConfig(10_000, log_period=5, eval_period=0, checkpoint_period=0, eval_at_start=False, max_seconds=0.01)
+  evaluated = []
+
+  def evaluate(params):
+    evaluated.append(params)
+    return {'toy': {'loss': 1.0}}
+
+  trainer = fakes.FakeTrainer(step_seconds=0.002)
+  outcome = fakes.train(tmp_path, config, trainer=trainer, evaluate=evaluate)
+  assert (outcome.status, outcome.exit_code, len(evaluated)) == (Status.OUT_OF_TIME, 0, 1)
+  assert 1 < outcome.step < 10_000 and checkpoints.is_finished(tmp_path, 10_000)
+  again = fakes.train(tmp_path, config, evaluate=evaluate)
+  assert (again.status, again.step) == (Status.ALREADY_FINISHED, outcome.step)
+  more_time = dataclasses.replace(config, total_steps=outcome.step + 2, max_seconds=1000.0)
+  resumed = fakes.train(tmp_path, more_time, evaluate=evaluate)
+  assert (resumed.status, resumed.step) == (Status.FINISHED, outcome.step + 2)
+
+
 def test_early_stopping_counts_on_over_a_restart(tmp_path):
   stopping = EarlyStopping(patience=2)
   config = LoopConfig(100, log_period=5, eval_period=3, checkpoint_period=3, early_stopping=stopping)

@@ -1,0 +1,75 @@
+"""A plan is fair, or it is refused: before anything runs."""
+
+import pytest
+
+from t5x_lite.core.errors import UsageError
+from t5x_lite.sweeps import plan, plan_text
+
+
+def test_a_plan_says_what_differs_what_it_costs_and_what_is_inert(sweep, resolver):
+  axes = {'rate': {'none': (), 'same': ('RATE=0', 'SIZE=200'), 'high': 'RATE=2'}}
+  made = plan.make(sweep(axes=axes), resolver)
+  none, same, high = made.arms
+  assert made.baseline == 'none' and none.differs == () and none.inert == ()
+  assert same.differs == ('SIZE: 100 -> 200',) and same.inert == ('RATE=0',)
+  assert high.differs == ('RATE: 0 -> 2',) and high.cost.steps == 10
+  text = plan_text.render(made, 'demo')
+  assert 'sweep demo: 3 arms x 2 seeds (0, 1) = 6 runs; baseline none' in text
+  assert 'high: RATE: 0 -> 2' in text and 'same: RATE=0' in text
+  assert 'the same in the same order in all arms' in text
+
+
+@pytest.mark.parametrize(
+  ('budget', 'amount', 'steps'),
+  [
+    ('steps', None, (10, 10)),
+    ('steps', 7, (7, 7)),
+    ('tokens', None, (10, 10)),
+    ('tokens', 320, (10, 10)),
+    ('flops', None, (10, 5)),
+    ('flops', 24_000, (40, 20)),
+    ('parameters', None, None),
+    ('seconds', 5.0, (10, 10)),
+  ],
+)
+def test_steps_follow_from_the_budget(sweep, resolver, budget, amount, steps):
+  axes = {'size': {'small': 'SIZE=100', 'large': 'SIZE=200'}}
+  asked = sweep(axes=axes, budget=budget, amount=amount)
+  if steps is None:
+    with pytest.raises(UsageError, match="arm 'large' cannot be held to the budget of parameters: it has 200"):
+      plan.make(asked, resolver)
+    return
+  made = plan.make(asked, resolver)
+  assert tuple(each.cost.steps for each in made.arms) == steps
+  assert ('LoopConfig.max_seconds' in made.arms[0].values) == (budget == 'seconds')
+
+
+@pytest.mark.parametrize(
+  ('given', 'told'),
+  [
+    ({'axes': {'r': {'a': 'RATE=1', 'b': 'RTAE=2'}}}, "arm 'b': unknown macro 'RTAE': did you mean 'RATE'"),
+    ({'axes': {'r': {'a': 'RATE=0', 'b': ()}}}, "axis 'r': 'a' and 'b' come to the same resolved values"),
+    ({'axes': {}, 'arms': {'a': 'RATE=0', 'b': ()}}, "arms 'a' and 'b' come to the same"),
+    ({'axes': {'d': {'a': 'DATA=a', 'b': 'DATA=b'}}}, "arm 'b' reads other documents"),
+    ({'axes': {'s': {'a': (), 'b': 'TRAIN_STEPS=20'}}}, "arm 'b' cannot be held to the budget of steps"),
+    ({'budget': 'tokens', 'amount': 20}, 'a step takes 32, and 1 of them are not 20'),
+    ({'metrics': ('loss',)}, "metric 'loss': expected TASK/METRIC"),
+    ({'metrics': ('txet/loss',)}, "'txet': did you mean 'text'"),
+    ({'axes': {'e': {'a': (), 'b': 'eval/DatasetConfig.split=test'}}}, 'is not measured on the same'),
+  ],
+)
+def test_what_is_unfair_or_impossible_is_refused(sweep, resolver, given, told):
+  with pytest.raises(UsageError) as caught:
+    plan.make(sweep(**given), resolver)
+  assert told in str(caught.value) and '\n' not in str(caught.value)
+
+
+def test_differences_that_are_meant_are_allowed(sweep, resolver):
+  axes = {'d': {'a': 'DATA=a', 'b': 'DATA=b'}}
+  made = plan.make(sweep(axes=axes, same_data=False), resolver)
+  assert '2 different orders' in plan_text.render(made, 'demo')
+  axes = {'e': {'a': (), 'b': 'eval/DatasetConfig.split=test'}}
+  plan.make(sweep(axes=axes, same_evaluation=False), resolver)
+  frozen = {'frozen': 'eval/DatasetConfig.split=validation'}
+  made = plan.make(sweep(axes=axes, evaluations=frozen, metrics=('frozen/text/loss',)), resolver)
+  assert plan.source_of(made.sweep, 'frozen/text/loss') == ('frozen', 'text', 'loss')
