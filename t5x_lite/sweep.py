@@ -2,8 +2,8 @@
 
 The gin file binds `Sweep`: a base run, what is varied on which axes, seeds, a budget to hold equal and the metrics to
 compare. The plan is printed first: arms, what differs between them in resolved values, what each costs, which settings
-are inert. What is unfair or impossible is refused before anything runs. Then the arms run, `--parallel` at once, each as
-a `python -m t5x_lite.train`. Interrupted in any way, the same command goes on; nothing is done twice.
+are inert. What is unfair or impossible is refused before anything runs. Then the arms run, `--parallel` at once, each
+as a `python -m t5x_lite.train`. Interrupted in any way, the same command goes on; nothing is done twice.
 """
 
 from __future__ import annotations

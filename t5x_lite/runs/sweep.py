@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -15,12 +14,13 @@ from t5x_lite.core import batch as batch_lib
 from t5x_lite.core import errors, tree
 from t5x_lite.data import dataset_config, features, hashes
 from t5x_lite.data.dataset_config import DatasetConfig
-from t5x_lite.sweeps import conduct, engines, outcomes, plan_text, study
+from t5x_lite.sweeps import conduct, engines, outcomes, plan_text, search, spec, study
+from t5x_lite.sweeps import ended as ended_lib
 from t5x_lite.sweeps import plan as plan_lib
 from t5x_lite.sweeps.budget import Cost
 from t5x_lite.sweeps.outcomes import Outcome
 from t5x_lite.sweeps.plan import Plan, Variant
-from t5x_lite.sweeps.spec import Settings, Sweep
+from t5x_lite.sweeps.spec import Arm, Settings, Sweep
 from t5x_lite.training.job import LoopConfig
 from t5x_lite.training.learner import Learner
 from t5x_lite.training.window import count_positions
@@ -78,22 +78,65 @@ def sweep(
     UsageError: the sweep is impossible or unfair, or the folder is another sweep's.
   """
   folder = pathlib.Path(output).expanduser().absolute()
-  made = plan_lib.make(plan, _Resolver(variants))
-  name = folder.name
+  name, resolver = folder.name, _Resolver(variants)
+  made = plan_lib.make(plan, resolver, _chosen(plan, folder))
   print(plan_text.render(made, name), flush=True)
+  if plan.sampler in spec.ADAPTIVE:
+    search.optuna(f'Sweep.sampler={plan.sampler!r}')
   if dry_run:
     return 0
   started = engines.make(engine, folder, plan.cluster)
-  kept = study.open_study(plan, folder, storage, name)
   folder.mkdir(parents=True, exist_ok=True)
   with _hold(folder):
-    _write_plan(made, folder, name)
-    conduct.prepare(made, folder, search_paths)
-    ended = conduct.conduct(made, folder, started, parallel, _tell, again=retry_failed)
-    if kept is not None:
-      kept.note(made, ended)
+    kept = study.open_study(plan, folder, storage, name)
+    prepare = functools.partial(_prepare, folder=folder, name=name, search_paths=search_paths)
+    prepare(made)
+    ended = conduct.conduct(made, folder, started, parallel, _hooks(made, resolver, kept, prepare), again=retry_failed)
     _results(folder)
   return _exit_code(ended)
+
+
+def _chosen(plan: Sweep, folder: pathlib.Path) -> list[Arm]:
+  """The arms that a sampler has chosen already, before an interruption."""
+  path = folder / outcomes.SWEEP
+  if plan.sampler not in spec.ADAPTIVE or not path.exists():
+    return []
+  own = {arm.name for arm in spec.arms(plan)}
+  arms = json.loads(path.read_text(encoding='utf-8'))['arms']
+  return [spec.at(plan, arm['axes'], arm['name']) for arm in arms if arm['name'] not in own]
+
+
+def _prepare(made: Plan, folder: pathlib.Path, name: str, search_paths: Sequence[str]) -> None:
+  _write_plan(made, folder, name)
+  conduct.prepare(made, folder, search_paths)
+
+
+def _hooks(made: Plan, resolver: _Resolver, kept: study.Study | None, prepare: Callable[[Plan], None]) -> conduct.Hooks:
+  """What is told and asked while the sweep goes on."""
+  current = [made]
+
+  def more(ended: Sequence[Outcome]) -> Plan | None:
+    plan = current[0]
+    if plan.sweep.sampler not in spec.ADAPTIVE:
+      return None
+    chosen = search.propose(plan.sweep, [each.arm for each in plan.arms], ended)
+    if chosen is None:
+      return None
+    known = len(spec.arms(plan.sweep))
+    own = [spec.at(plan.sweep, each.arm.axes, each.arm.name) for each in plan.arms[known:]]
+    current[0] = plan_lib.make(plan.sweep, resolver, [*own, chosen])
+    prepare(current[0])
+    print(f'next arm: {chosen.description}', flush=True)
+    return current[0]
+
+  def prunes(steps: Mapping[int, float]) -> bool:
+    return kept is not None and kept.prunes(steps)
+
+  def arm_ended(arm: Arm, ended: Sequence[Outcome], steps: Mapping[int, float]) -> None:
+    if kept is not None:
+      kept.note(arm, ended, steps)
+
+  return conduct.Hooks(_tell, more, arm_ended, prunes)
 
 
 def _tell(line: str) -> None:
@@ -109,7 +152,9 @@ def _results(folder: pathlib.Path) -> None:
 
 
 def _exit_code(ended: Sequence[Outcome]) -> int:
-  failed = [outcome for outcome in ended if outcome.status == outcomes.FAILED]
+  failed = [
+    outcome for outcome in ended if outcome.status == outcomes.FAILED and not outcome.note.startswith(ended_lib.PRUNED)
+  ]
   if failed:
     names = ', '.join(f'{outcome.arm} seed {outcome.seed}' for outcome in failed[:5])
     more = f' and {len(failed) - 5} more' if len(failed) > 5 else ''
@@ -145,7 +190,7 @@ def _write_plan(made: Plan, folder: pathlib.Path, name: str) -> None:
           f'--output={folder}: arm {arm["name"]!r} was begun with other values; choose another folder (arms and seeds '
           'may be added, not changed)'
         )
-    if made.sweep.evaluations.keys() != known.get('evaluations', {}).keys() and _begun(folder):
+    if own['evaluations'] != known.get('evaluations', own['evaluations']) and _begun(folder):
       raise errors.UsageError(f'--output={folder}: the sweep was begun with other evaluations; choose another folder')
   conduct.write(path, json.dumps(own, indent=2, ensure_ascii=False) + '\n')
 
@@ -159,13 +204,19 @@ class _Resolver:
 
   def __init__(self, variants: Variants):
     self._variants = variants
+    self._resolved: dict[tuple[Settings, bool], Any] = {}
     self._orders: dict[Any, str | None] = {}
     self._parameters: dict[Any, int] = {}
 
   def run(self, settings: Settings, *, strict: bool = True) -> Any:
     """See `plan.Resolver`."""
-    bindings = ('MODEL_DIR=MODEL_DIR', *settings.bindings)
-    return self._variants.resolve('runs.train.train', _GIVEN_TRAIN, settings.files, bindings, strict=strict)
+    key = settings, strict
+    if key not in self._resolved:
+      bindings = ('MODEL_DIR=MODEL_DIR', *settings.bindings)
+      self._resolved[key] = self._variants.resolve(
+        'runs.train.train', _GIVEN_TRAIN, settings.files, bindings, strict=strict
+      )
+    return self._resolved[key]
 
   def evaluation(self, run: Variant, settings: Settings) -> Any:
     """See `plan.Resolver`."""

@@ -1,7 +1,7 @@
 """Runs the arms of a plan, several at once, and keeps the table of outcomes up to date.
 
-What is done is known from the notes of the supervisors alone (`supervise`), so that a sweep may be killed at any moment:
-begun again, it takes over the runs that go on, and judges by the notes those that have ended.
+What is done is known from the notes of the supervisors alone (`supervise`), so that a sweep may be killed at any
+moment: begun again, it takes over the runs that go on, and judges by the notes those that have ended.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from t5x_lite.sweeps import ended, outcomes, supervise
+from t5x_lite.sweeps import plan as plan_lib
 from t5x_lite.sweeps.ended import Run
 from t5x_lite.sweeps.local import Engine, Handle
 from t5x_lite.sweeps.outcomes import Outcome
 from t5x_lite.sweeps.plan import Plan
+from t5x_lite.sweeps.spec import Arm
 
 JOBS, ARM_FILE = 'jobs', 'arm.gin'
 
 _SHORTEST, _LONGEST = 0.005, 0.25  # seconds between two looks
+_PRUNE_SECONDS = 1.0  # between two looks at evaluations
 
 
 def runs(plan: Plan, folder: pathlib.Path) -> list[Run]:
@@ -46,7 +49,9 @@ def prepare(plan: Plan, folder: pathlib.Path, search_paths: Sequence[str] = ()) 
     write(folder / outcomes.ARMS / arm.arm.name / ARM_FILE, arm.text)
   for run in runs(plan, folder):
     if not (run.job / supervise.JOB).exists():
-      write(run.job / supervise.JOB, json.dumps({'commands': list(_commands(plan, folder, run, search_paths))}, indent=2))
+      write(
+        run.job / supervise.JOB, json.dumps({'commands': list(_commands(plan, folder, run, search_paths))}, indent=2)
+      )
 
 
 def _commands(
@@ -75,8 +80,26 @@ def write(path: pathlib.Path, text: str) -> None:
   os.replace(temporary, path)
 
 
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+  """What is asked and told while a sweep goes on.
+
+  Attributes:
+    tell: takes a line on what happens.
+    more: the outcomes so far -> the plan with another arm, prepared; None if there is none to add.
+    arm_ended: an arm all of whose runs have ended, their outcomes, and the first metric at each evaluation of the run of
+      the first seed, by step.
+    prunes: the first metric at each evaluation of a run -> whether it is to be ended.
+  """
+
+  tell: Callable[[str], None] = print
+  more: Callable[[Sequence[Outcome]], Plan | None] = lambda ended: None
+  arm_ended: Callable[[Arm, Sequence[Outcome], Mapping[int, float]], None] = lambda arm, ended, steps: None
+  prunes: Callable[[Mapping[int, float]], bool] = lambda steps: False
+
+
 def conduct(
-  plan: Plan, folder: pathlib.Path, engine: Engine, parallel: int, tell: Callable[[str], None], *, again: bool = False
+  plan: Plan, folder: pathlib.Path, engine: Engine, parallel: int, hooks: Hooks, *, again: bool = False
 ) -> list[Outcome]:
   """Runs what has no outcome yet, and returns all outcomes, in the order of arms and seeds.
 
@@ -85,10 +108,10 @@ def conduct(
     folder: of the sweep.
     engine: starts runs.
     parallel: how many at once.
-    tell: takes a line on what happens.
+    hooks: what is asked and told meanwhile.
     again: whether runs that have failed are begun again.
   """
-  conductor = _Conductor(plan, folder, engine, tell)
+  conductor = _Conductor(plan, folder, engine, hooks)
   if again:
     conductor.forget_failures()
   try:
@@ -101,22 +124,25 @@ def conduct(
 
 @dataclasses.dataclass
 class _Going:
-  """A run that goes on, and how many attempts had been noted before."""
+  """A run that goes on, how many attempts had been noted before, and the step at which it was told to end."""
 
   run: Run
   handle: Handle
   noted: int
+  pruned: int | None = None
 
 
 class _Conductor:
   """The state of a sweep."""
 
-  def __init__(self, plan: Plan, folder: pathlib.Path, engine: Engine, tell: Callable[[str], None]):
-    self._plan, self._folder, self._engine, self._tell = plan, folder, engine, tell
+  def __init__(self, plan: Plan, folder: pathlib.Path, engine: Engine, hooks: Hooks):
+    self._plan, self._folder, self._engine, self._hooks = plan, folder, engine, hooks
     self._runs = runs(plan, folder)
     self._found: dict[ended.Key, Outcome] = {}
     self._orders: dict[ended.Key, str | None] = {}
+    self._waiting: collections.deque[Run] = collections.deque()
     self._going: list[_Going] = []
+    self._looked = 0.0
     self.written: list[Outcome] = []
 
   def forget_failures(self) -> None:
@@ -128,32 +154,52 @@ class _Conductor:
 
   def run(self, parallel: int) -> None:
     """Until all runs have an outcome."""
-    waiting: collections.deque[Run] = collections.deque()
-    for run in self._runs:
-      noted = len(supervise.attempts(run.job))
-      handle = self._engine.find(run.job)
-      outcome = ended.judge(run, self._plan) if handle is None else None
-      if handle is not None:
-        self._tell(f'{_name(run)}: goes on, begun earlier')
-        self._going.append(_Going(run, handle, noted))
-      elif outcome is not None:
-        self._take(run, outcome)
-      else:
-        waiting.append(run)
-    self._write()
+    self._look_around(self._runs)
     pause = _SHORTEST
-    while waiting or self._going:
-      while waiting and len(self._going) < parallel:
-        self._start(waiting.popleft())
+    while True:
+      while len(self._going) < parallel and (self._waiting or self._add_arm()):
+        self._start(self._waiting.popleft())
+      if not self._going:
+        return
       over = [going for going in self._going if going.handle.ended()]
       for going in over:
         self._going.remove(going)
         if not self._settle(going):
-          waiting.appendleft(going.run)
+          self._waiting.appendleft(going.run)
       if over:
         self._write()
+        for name in dict.fromkeys(going.run.planned.arm.name for going in over):
+          self._tell_of_arm(name)
+      self._prune()
       pause = _SHORTEST if over else min(1.2 * pause, _LONGEST)
       time.sleep(pause)
+
+  def _look_around(self, among: Sequence[Run]) -> None:
+    """Finds out which runs are done, which go on, and which wait."""
+    for run in among:
+      noted = len(supervise.attempts(run.job))
+      handle = self._engine.find(run.job)
+      outcome = ended.judge(run, self._plan) if handle is None else None
+      if handle is not None:
+        self._hooks.tell(f'{_name(run)}: goes on, begun earlier')
+        self._going.append(_Going(run, handle, noted))
+      elif outcome is not None:
+        self._take(run, outcome)
+      else:
+        self._waiting.append(run)
+    self._write()
+    for name in dict.fromkeys(run.planned.arm.name for run in among):
+      self._tell_of_arm(name)
+
+  def _add_arm(self) -> bool:
+    """Asks for another arm; returns whether there is one with runs that wait."""
+    plan = self._hooks.more(self.written)
+    if plan is None:
+      return False
+    known = {run.key for run in self._runs}
+    self._plan, self._runs = plan, runs(plan, self._folder)
+    self._look_around([run for run in self._runs if run.key not in known])
+    return bool(self._waiting)
 
   def _start(self, run: Run) -> None:
     noted = len(supervise.attempts(run.job))
@@ -162,17 +208,19 @@ class _Conductor:
   def _settle(self, going: _Going) -> bool:
     """Judges a run that has ended; returns whether it is done with."""
     run = going.run
-    if len(supervise.attempts(run.job)) == going.noted:  # Its supervisor was killed, or never came to start it.
+    if going.pruned is not None:
+      supervise.note(run.job, {'codes': {}, 'seconds': 0.0, 'stopped': True, ended.PRUNED: going.pruned})
+    elif len(supervise.attempts(run.job)) == going.noted:  # Its supervisor was killed, or never came to start it.
       supervise.note(run.job, {'codes': {}, 'seconds': 0.0, 'stopped': False})
     outcome = ended.judge(run, self._plan)
     if outcome is None:
-      self._tell(f'{_name(run)}: died; begun again, and goes on from its checkpoint')
+      self._hooks.tell(f'{_name(run)}: died; begun again, and goes on from its checkpoint')
       return False
     self._take(run, outcome)
     told = ', '.join(f'{name} {value:.4g}' for name, value in outcome.metrics.items())
     note = f': {outcome.note}' if outcome.note else ''
     count = f'{len(self._found)}/{len(self._runs)}'
-    self._tell(f'{count}  {_name(run)}: {outcome.status}{f", {told}" if told else ""}{note}')
+    self._hooks.tell(f'{count}  {_name(run)}: {outcome.status}{f", {told}" if told else ""}{note}')
     return True
 
   def _take(self, run: Run, outcome: Outcome) -> None:
@@ -186,11 +234,40 @@ class _Conductor:
     self.written = [found[key] for key in order if key in found]
     outcomes.write(self._folder, self.written)
 
+  def _tell_of_arm(self, name: str) -> None:
+    """Says that an arm has ended, if all its runs have."""
+    own = [outcome for outcome in self.written if outcome.arm == name]
+    if len(own) == len(self._plan.sweep.seeds):
+      first = next(run for run in self._runs if run.planned.arm.name == name)
+      self._hooks.arm_ended(first.planned.arm, own, self._steps(first))
+
+  def _steps(self, run: Run) -> dict[int, float]:
+    """The first metric at each evaluation of a run so far; none where it comes from elsewhere."""
+    source, task, metric = plan_lib.source_of(self._plan.sweep, self._plan.sweep.metrics[0])
+    if source:
+      return {}
+    return {
+      int(row['step']): float(row[metric])
+      for row in ended.rows(run.model_dir / ended.METRICS)
+      if row.get('task') == task and isinstance(row.get(metric), int | float)
+    }
+
+  def _prune(self) -> None:
+    """Has runs end that look bad, if that is asked for."""
+    if self._plan.sweep.pruner is None or time.monotonic() < self._looked + _PRUNE_SECONDS:
+      return
+    self._looked = time.monotonic()
+    for going in self._going:
+      steps = self._steps(going.run) if going.pruned is None else {}
+      if steps and self._hooks.prunes(steps):
+        going.pruned = max(steps)
+        going.handle.stop()
+
   def stop(self) -> None:
     """Has all runs save and stop, and waits for them; a second Ctrl-C ends them at once."""
     if not self._going:
       return
-    self._tell(f'stopping {len(self._going)} runs, which save where they are; Ctrl-C again ends them at once')
+    self._hooks.tell(f'stopping {len(self._going)} runs, which save where they are; Ctrl-C again ends them at once')
     try:
       for going in self._going:
         going.handle.stop()

@@ -10,13 +10,14 @@ from typing import Any
 
 from t5x_lite.sweeps import outcomes, plan, supervise
 from t5x_lite.sweeps.outcomes import Outcome
-from t5x_lite.sweeps.plan import PlannedArm, Plan
+from t5x_lite.sweeps.plan import Plan, PlannedArm
 
 TRAIN = 'train'  # the command of a job that trains; the others are its evaluations, by name
+PRUNED = 'pruned'  # in the note on an attempt: the step at which it was ended, see `spec.Sweep.pruner`
 EVALUATIONS = 'evaluations'  # their folders, in the run's
 
 _BAD_INPUT, _DIVERGED = 2, 3
-_METRICS, _INFO = 'metrics.jsonl', 'run-info.json'
+METRICS, _INFO = 'metrics.jsonl', 'run-info.json'
 _STAYS = ('split', 'task', 'step', 'checkpoint')
 
 
@@ -55,6 +56,9 @@ def judge(run: Run, whole: Plan) -> Outcome | None:
   if all(codes.get(name) == 0 for name in names):
     metrics, note = _metrics(run, whole)
     return _outcome(run, attempts, outcomes.COMPLETE, metrics, note)
+  pruned = next((attempt[PRUNED] for attempt in attempts if PRUNED in attempt), None)
+  if pruned is not None:
+    return _outcome(run, attempts, outcomes.FAILED, {}, f'pruned at step {pruned} ({whole.sweep.pruner})')
   if codes.get(TRAIN) == _DIVERGED:
     return _outcome(run, attempts, outcomes.DIVERGED, {}, _last_words(run))
   if _BAD_INPUT in codes.values() or len([each for each in attempts if _died(each)]) > whole.sweep.retries:
@@ -72,7 +76,7 @@ def _outcome(
   run: Run, attempts: Sequence[Mapping[str, Any]], status: str, metrics: Mapping[str, float], note: str
 ) -> Outcome:
   cost = run.planned.cost
-  steps = max((int(row['step']) for row in _rows(run.model_dir / _METRICS) if row.get('split') == TRAIN), default=0)
+  steps = max((int(row['step']) for row in rows(run.model_dir / METRICS)), default=0)
   costs = {
     'steps': steps,
     'tokens': steps * cost.tokens,
@@ -92,18 +96,18 @@ def _metrics(run: Run, whole: Plan) -> tuple[dict[str, float], str]:
     source, task, name = plan.source_of(whole.sweep, metric)
     if source not in files:
       folder = run.model_dir / EVALUATIONS / source if source else run.model_dir
-      files[source] = list(_rows(folder / _METRICS))
-    rows = [row for row in files[source] if row.get('task') == task and row.get('split') != TRAIN]
-    value = rows[-1].get(name) if rows else None
+      files[source] = list(rows(folder / METRICS))
+    own = [row for row in files[source] if row.get('task') == task and row.get('split') != TRAIN]
+    value = own[-1].get(name) if own else None
     if isinstance(value, int | float):
       found[metric] = float(value)
     else:
-      known = [key for key, given in (rows[-1].items() if rows else ()) if key not in _STAYS and given is not None]
+      known = [key for key, given in (own[-1].items() if own else ()) if key not in _STAYS and given is not None]
       missing.append(f'no {metric} (it has {", ".join(known) or "no evaluation"})')
   return found, '; '.join(missing)
 
 
-def _rows(path: pathlib.Path) -> Iterable[dict[str, Any]]:
+def rows(path: pathlib.Path) -> Iterable[dict[str, Any]]:
   """The rows of a file of JSON lines, without one that was cut off."""
   try:
     lines = path.read_text(encoding='utf-8', errors='replace').split('\n')[:-1]
@@ -135,9 +139,7 @@ def order(run: Run) -> str | None:
     return None
 
 
-def fair(
-  whole: Plan, orders: Mapping[Key, str | None], found: Mapping[Key, Outcome]
-) -> dict[Key, Outcome]:
+def fair(whole: Plan, orders: Mapping[Key, str | None], found: Mapping[Key, Outcome]) -> dict[Key, Outcome]:
   """The outcomes, where a run that has read other documents than the baseline's of its seed counts as failed.
 
   The plan has looked at the first seed, and only where the data are on its machine.

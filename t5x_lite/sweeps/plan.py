@@ -97,8 +97,13 @@ class Plan:
       'seeds': list(self.sweep.seeds),
       'budget': {'kind': self.sweep.budget, 'amount': self.amount},
       'metrics': list(self.sweep.metrics),
+      'evaluations': {name: list(_parts(self.sweep.evaluation(name))) for name in self.sweep.evaluations},
       'fingerprints': {planned.arm.name: planned.order for planned in self.arms},
     }
+
+
+def _parts(settings: Settings) -> tuple[str, ...]:
+  return (*settings.files, *settings.bindings)
 
 
 def _arm_json(planned: PlannedArm) -> dict[str, Any]:
@@ -134,15 +139,20 @@ def source_of(sweep: Sweep, metric: str) -> tuple[str, str, str]:
   return source, task, name
 
 
-def make(sweep: Sweep, resolver: Resolver) -> Plan:
+def make(sweep: Sweep, resolver: Resolver, more: Sequence[Arm] = ()) -> Plan:
   """Resolves all arms and checks them.
+
+  Args:
+    sweep: what its gin file says.
+    resolver: how gin files become values.
+    more: arms that a sampler has chosen since.
 
   Raises:
     UsageError: an arm that training would refuse, that is no other than another, or whose data, evaluation or budget
       is not the baseline's though it should be; a metric that no evaluation has.
   """
   common = Settings(sweep.base, (*sweep.bindings, f'{sweep.seed_binding}={sweep.seeds[0]}'))
-  arms = spec.arms(sweep)
+  arms = [*spec.arms(sweep), *more]
   named = spec.baseline(sweep, arms)
   base = resolver.run(common)
   variants = {arm.name: _resolve(resolver, arm, common + arm.settings) for arm in arms}
@@ -200,9 +210,11 @@ def _check_distinct(arms: Sequence[Arm], variants: Mapping[str, Variant]) -> Non
     other = seen.setdefault(digest(variants[arm.name].values), arm)
     if other is not arm:
       axes = [axis for axis in arm.axes if other.axes.get(axis) != arm.axes[axis]]
-      what = f'axis {axes[0]!r}: {other.axes[axes[0]]!r} and {arm.axes[axes[0]]!r}' if len(axes) == 1 and (
-        other.axes.keys() == arm.axes.keys()
-      ) else f'arms {other.name!r} and {arm.name!r}'
+      what = (
+        f'axis {axes[0]!r}: {other.axes[axes[0]]!r} and {arm.axes[axes[0]]!r}'
+        if len(axes) == 1 and (other.axes.keys() == arm.axes.keys())
+        else f'arms {other.name!r} and {arm.name!r}'
+      )
       raise errors.UsageError(f'{what} come to the same resolved values: what they set changes nothing')
 
 
@@ -257,9 +269,7 @@ def _check_data(sweep: Sweep, planned: Sequence[PlannedArm], reference: PlannedA
       )
 
 
-def _check_evaluations(
-  sweep: Sweep, resolver: Resolver, variants: Mapping[str, Variant], named: str
-) -> None:
+def _check_evaluations(sweep: Sweep, resolver: Resolver, variants: Mapping[str, Variant], named: str) -> None:
   """Checks the evaluations that metrics come from: that they are there, have the task, and are the same in all arms."""
   sources = {source_of(sweep, metric)[0]: metric for metric in sweep.metrics}
   for source in (OWN, *sweep.evaluations):

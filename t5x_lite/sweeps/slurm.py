@@ -1,7 +1,7 @@
 """Runs of a sweep as jobs of a cluster, by submitit.
 
-The folder of the sweep must be on a file system that the nodes share. A run's job is known by its id, kept in the folder
-of the run, so that a sweep that is begun again waits for the jobs of the one before.
+The folder of the sweep must be on a file system that the nodes share. A run's job is known by its id, kept in the
+folder of the run, so that a sweep that is begun again waits for the jobs of the one before.
 """
 
 from __future__ import annotations

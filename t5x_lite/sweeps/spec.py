@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
+import random
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +15,9 @@ from t5x_lite.core import errors
 STEPS, TOKENS, FLOPS, PARAMETERS, SECONDS = 'steps', 'tokens', 'flops', 'parameters', 'seconds'
 BUDGETS = (STEPS, TOKENS, FLOPS, PARAMETERS, SECONDS)
 GRID, LIST, RANDOM = 'grid', 'list', 'random'
-SAMPLERS = (GRID, LIST, RANDOM)
+ADAPTIVE = ('tpe', 'qmc', 'gp', 'cmaes', 'nsgaii')  # of Optuna
+SAMPLERS = (GRID, LIST, RANDOM, *ADAPTIVE)
+PRUNERS = ('median', 'percentile')
 
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._+=,-]*')  # of an axis, a value, an arm: also the name of a folder
 
@@ -66,8 +70,8 @@ class Sweep:
     base: the gin files of the run that all arms are variants of.
     bindings: `NAME=VALUE` each, for all arms.
     axes: what is varied: for each axis its values by name, each with its settings. An arm takes one value of each.
-    arms: further arms by name: either a mapping from some axes to the names of values, the other axes having their first,
-      or settings.
+    arms: further arms by name: either a mapping from some axes to the names of values, the other axes having their
+      first, or settings.
     baseline: the arm that others are compared with; None: the first.
     seeds: every arm is run once with each. Runs of one seed are paired.
     seed_binding: the macro that a seed is bound to. It decides on initial values, dropout and the order of documents.
@@ -78,10 +82,15 @@ class Sweep:
     metrics: what is compared: `TASK/METRIC` of the last evaluation of a run, or `EVALUATION/TASK/METRIC`.
     evaluations: by name, the settings of what `t5x_lite.evaluate` measures when a run has ended: one frozen suite for
       arms whose own evaluations are of different things.
-    sampler: 'grid': all combinations; 'list': `arms` alone; 'random': `num_arms` different combinations.
-    num_arms: of a random sampler.
-    sampler_seed: of a random sampler.
-    pruner: ends runs that look bad, by Optuna's rule of this name, such as 'median'; None: none, as in any ablation.
+    ranges: axes of numbers, for samplers that are neither grid nor list: `(NAME, LOW, HIGH)` of the binding, or
+      `(NAME, LOW, HIGH, 'log')`.
+    sampler: 'grid': all combinations; 'list': `arms` alone; 'random': `num_arms` different combinations; or one of
+      Optuna's, 'tpe', 'qmc', 'gp', 'cmaes' or 'nsgaii', which chooses each arm by how those before did in the first
+      metric.
+    num_arms: how many arms such a sampler makes.
+    sampler_seed: its seed.
+    pruner: 'median' or 'percentile', Optuna's rule that ends runs whose evaluations look bad beside those of other
+      arms; None: none, as in any ablation.
     retries: how often a run that died is begun again.
     command: what runs an arm; gin flags are appended. Empty: `python -m t5x_lite.train`.
     same_data: whether arms must read the same documents in the same order.
@@ -101,6 +110,7 @@ class Sweep:
   amount: float | None = None
   tolerance: float = 0.02
   evaluations: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  ranges: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
   sampler: str = GRID
   num_arms: int | None = None
   sampler_seed: int = 0
@@ -128,7 +138,12 @@ class Sweep:
       raise errors.UsageError(f'Sweep.seeds={self.seeds}: expected different numbers, such as (0, 1, 2)')
     if self.retries < 0:
       raise errors.UsageError(f'Sweep.retries={self.retries}: expected 0 or more')
-    for kind, names in (('axis', self.axes), ('arm', self.arms), ('evaluation', self.evaluations)):
+    if self.pruner is not None and self.pruner not in PRUNERS:
+      raise errors.unknown('pruner', self.pruner, PRUNERS)
+    if self.pruner is not None and len(self.seeds) > 1:
+      raise errors.UsageError(f'Sweep.pruner={self.pruner!r}: expected one seed, got {len(self.seeds)}')
+    self._check_space()
+    for kind, names in (('axis', {**self.axes, **self.ranges}), ('arm', self.arms), ('evaluation', self.evaluations)):
       for name in names:
         check_name(kind, name)
     for axis, values in self.axes.items():
@@ -136,6 +151,19 @@ class Sweep:
         raise errors.UsageError(f'axis {axis!r}: expected values')
       for value in values:
         check_name(f'value of axis {axis!r}', value)
+
+  def _check_space(self) -> None:
+    """Raises UsageError where the sampler and what it has to choose from do not go together."""
+    if self.ranges and self.sampler in (GRID, LIST):
+      raise errors.UsageError(f'Sweep.ranges: expected a sampler that draws numbers, not {self.sampler!r}')
+    if self.sampler not in (GRID, LIST) and (self.num_arms is None or self.num_arms < 1):
+      raise errors.UsageError(f'Sweep.num_arms={self.num_arms}: expected how many arms {self.sampler!r} is to make')
+    for axis, bounds in self.ranges.items():
+      name, low, high, *scale = bounds if len(bounds) in (3, 4) else ('', 0, 0)
+      if not (isinstance(name, str) and name and low < high and scale in ([], ['log']) and (low > 0 or not scale)):
+        raise errors.UsageError(
+          f"range {axis!r}: expected (NAME, LOW, HIGH) or (NAME, LOW, HIGH, 'log'), got {bounds!r}"
+        )
 
   def evaluation(self, name: str) -> Settings:
     """The settings of an evaluation."""
@@ -157,9 +185,7 @@ def settings(what: str, value: Any) -> Settings:
   parts = (value,) if isinstance(value, str) else value
   if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
     raise errors.UsageError(f"{what}: expected gin files and bindings such as 'DROPOUT_RATE=0.1', got {value!r}")
-  return Settings(
-    tuple(part for part in parts if '=' not in part), tuple(part for part in parts if '=' in part)
-  )
+  return Settings(tuple(part for part in parts if '=' not in part), tuple(part for part in parts if '=' in part))
 
 
 def arms(sweep: Sweep) -> list[Arm]:
@@ -187,38 +213,52 @@ def baseline(sweep: Sweep, made: Sequence[Arm]) -> str:
 
 
 def at(sweep: Sweep, chosen: Mapping[str, str], name: str | None = None) -> Arm:
-  """The arm with these values, one for each axis."""
+  """The arm with these values, one for each axis; of a range, the number as text."""
   own = Settings()
   for axis, value in chosen.items():
-    own += settings(f'axis {axis!r}, {value!r}', sweep.axes[axis][value])
+    if axis in sweep.ranges:
+      own += Settings((), (f'{sweep.ranges[axis][0]}={value}',))
+    else:
+      own += settings(f'axis {axis!r}, {value!r}', sweep.axes[axis][value])
   return Arm(name or ','.join(chosen.values()), dict(chosen), own)
 
 
 def _combinations(sweep: Sweep) -> list[Arm]:
-  """The arms that the sampler makes of the axes."""
-  if not sweep.axes:
+  """The arms that the sampler makes of the axes; of one that chooses by outcomes the first alone."""
+  if sweep.sampler == LIST or not (sweep.axes or sweep.ranges):
     return []
-  size = 1
-  for values in sweep.axes.values():
-    size *= len(values)
+  size = math.prod(len(values) for values in sweep.axes.values())
   if sweep.sampler == GRID:
-    return [_numbered(sweep, number) for number in range(size)]
+    return [at(sweep, numbered(sweep, number)) for number in range(size)]
   if sweep.sampler == RANDOM:
-    import random
-
-    if sweep.num_arms is None or not 1 <= sweep.num_arms <= size:
+    assert sweep.num_arms is not None
+    draw = random.Random(sweep.sampler_seed)
+    if sweep.ranges:
+      return [at(sweep, numbered(sweep, draw.randrange(size)) | _drawn(sweep, draw)) for _ in range(sweep.num_arms)]
+    if sweep.num_arms > size:
       raise errors.UsageError(f'Sweep.num_arms={sweep.num_arms}: expected 1 to {size}, the combinations that there are')
-    return [_numbered(sweep, number) for number in random.Random(sweep.sampler_seed).sample(range(size), sweep.num_arms)]
-  return []
+    return [at(sweep, numbered(sweep, number)) for number in draw.sample(range(size), sweep.num_arms)]
+  middle = {axis: number(bounds, 0.5) for axis, bounds in sweep.ranges.items()}
+  return [at(sweep, numbered(sweep, 0) | middle)]
 
 
-def _numbered(sweep: Sweep, number: int) -> Arm:
-  """One of all combinations, the last axis varying fastest."""
+def _drawn(sweep: Sweep, draw: random.Random) -> dict[str, str]:
+  return {axis: number(bounds, draw.random()) for axis, bounds in sweep.ranges.items()}
+
+
+def number(bounds: Sequence[Any], share: float) -> str:
+  """The number at a share of the way through a range, as text."""
+  _, low, high, *scale = bounds
+  return f'{low * (high / low) ** share if scale else low + share * (high - low):.6g}'
+
+
+def numbered(sweep: Sweep, number: int) -> dict[str, str]:
+  """One of all combinations of the axes, the last one varying fastest."""
   chosen = {}
   for axis, values in reversed(list(sweep.axes.items())):
     number, index = divmod(number, len(values))
     chosen[axis] = next(itertools.islice(values, index, None))
-  return at(sweep, dict(reversed(list(chosen.items()))))
+  return dict(reversed(list(chosen.items())))
 
 
 def _listed(sweep: Sweep, name: str, value: Any) -> Arm:

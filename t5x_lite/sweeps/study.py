@@ -1,24 +1,24 @@
-"""The study of a sweep in Optuna's database: to look at, and to choose arms by.
+"""The study of a sweep in Optuna's database, to look at: a trial for each arm, its value the first metric.
 
 What is done is never read from it: the notes of the runs say that. So a database that is lost or out of date costs
-nothing, and a sweep of a fixed list of arms needs none.
+nothing, and a sweep that is begun again adds what is missing.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import pathlib
-import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from t5x_lite.core import errors
-from t5x_lite.sweeps import outcomes
+from t5x_lite.sweeps import search
 from t5x_lite.sweeps.outcomes import Outcome
-from t5x_lite.sweeps.plan import Plan
-from t5x_lite.sweeps.spec import Sweep
+from t5x_lite.sweeps.spec import Arm, Sweep
 
 DATABASE = 'study.db'
-_ARM = 'arm'
+_STARTUP = 4  # arms that have ended before one is judged by them
+_PERCENTILE = 25.0  # of arms, the best, that a run has to be among
 
 
 def open_study(sweep: Sweep, folder: pathlib.Path, storage: str | None, name: str) -> Study | None:
@@ -27,53 +27,60 @@ def open_study(sweep: Sweep, folder: pathlib.Path, storage: str | None, name: st
   Raises:
     UsageError: it is needed and not installed, or its database does not answer.
   """
-  try:
-    import optuna
-  except ImportError:
-    if storage is not None:
-      raise errors.UsageError("--storage needs Optuna: pip install 't5x_lite[sweep]'") from None
+  if storage is not None or sweep.pruner is not None:
+    search.optuna('--storage' if storage is not None else f'Sweep.pruner={sweep.pruner!r}')
+  elif importlib.util.find_spec('optuna') is None:
     return None
-  optuna.logging.set_verbosity(optuna.logging.WARNING)
+  library = search.optuna('a study')
   folder.mkdir(parents=True, exist_ok=True)
   url = storage or f'sqlite:///{folder / DATABASE}'
-  direction = 'minimize' if outcomes.less_is_better(sweep.metrics[0]) else 'maximize'
   try:
-    return Study(optuna.create_study(storage=url, study_name=name, direction=direction, load_if_exists=True))
-  except Exception as error:  # Of the database driver, whichever that is.
+    made = library.create_study(storage=url, study_name=name, direction=search.direction(sweep), load_if_exists=True)
+  except Exception as error:
     if storage is None:
       raise
+    # Of whichever driver the database has.
     raise errors.UsageError(f'--storage={storage}: {" ".join(str(error).split())}') from error
+  return Study(library, made, sweep)
 
 
 class Study:
-  """A study with a trial for each arm that has ended with all its seeds."""
+  """See above.
 
-  def __init__(self, study: Any):
-    self._study = study
+  Args:
+    library: Optuna.
+    study: its study.
+    sweep: whose it is.
+  """
 
-  def note(self, plan: Plan, ended: Sequence[Outcome]) -> None:
-    """Adds the arms that the study does not have. A trial's value is the first metric, as the mean over seeds."""
-    import optuna
+  def __init__(self, library: Any, study: Any, sweep: Sweep):
+    self._library, self._study, self._sweep = library, study, sweep
+    self._known = {trial.user_attrs.get('arm') for trial in study.get_trials(deepcopy=False)}
+    self._pruner = None
+    if sweep.pruner == 'median':
+      self._pruner = library.pruners.MedianPruner(n_startup_trials=_STARTUP)
+    elif sweep.pruner == 'percentile':
+      self._pruner = library.pruners.PercentilePruner(_PERCENTILE, n_startup_trials=_STARTUP)
 
-    known = {trial.user_attrs.get(_ARM) for trial in self._study.get_trials(deepcopy=False)}
-    axes = {
-      axis: optuna.distributions.CategoricalDistribution(list(values)) for axis, values in plan.sweep.axes.items()
-    }
-    trials = []
-    for planned in plan.arms:
-      arm = planned.arm
-      own = [outcome for outcome in ended if outcome.arm == arm.name]
-      if arm.name in known or len(own) < len(plan.sweep.seeds):
-        continue
-      values = [outcome.metrics[plan.sweep.metrics[0]] for outcome in own if plan.sweep.metrics[0] in outcome.metrics]
-      states = optuna.trial.TrialState
-      trials.append(
-        optuna.trial.create_trial(
-          state=states.COMPLETE if len(values) == len(own) else states.FAIL,
-          value=statistics.fmean(values) if len(values) == len(own) else None,
-          params=dict(arm.axes),
-          distributions={axis: axes[axis] for axis in arm.axes},
-          user_attrs={_ARM: arm.name, 'outcomes': {str(each.seed): dict(each.metrics) for each in own}},
-        )
-      )
-    self._study.add_trials(trials)
+  def note(self, arm: Arm, ended: Sequence[Outcome], steps: Mapping[int, float]) -> None:
+    """Adds an arm that has ended, unless the study has it.
+
+    Args:
+      arm: which.
+      ended: its outcomes.
+      steps: the first metric at the evaluations of the run of its first seed.
+    """
+    if arm.name not in self._known:
+      trial = search.finished(self._library, self._sweep, arm, ended, steps)
+      if trial is not None:
+        self._study.add_trial(trial)
+        self._known.add(arm.name)
+
+  def prunes(self, steps: Mapping[int, float]) -> bool:
+    """Whether a run with these evaluations is to be ended, by how those of other arms looked at the same step."""
+    if self._pruner is None or not steps:
+      return False
+    trial = self._library.trial.create_trial(
+      state=self._library.trial.TrialState.RUNNING, intermediate_values=dict(steps)
+    )
+    return bool(self._pruner.prune(self._study, trial))

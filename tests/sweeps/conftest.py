@@ -99,11 +99,12 @@ def conducted(tmp_path, resolver):
   """`conducted(sweep)`: its outcomes, and what was told, run by the local engine."""
   folder = tmp_path / 'sweep'
 
-  def run(sweep: spec.Sweep, **options):
+  def run(sweep: spec.Sweep, hooks=(), **options):
+    hooks = dict(hooks)
     made, told = plan.make(sweep, resolver), []
     folder.mkdir(exist_ok=True)
     conduct.prepare(made, folder)
-    ended = conduct.conduct(made, folder, local.Local(), 2, told.append, **options)
+    ended = conduct.conduct(made, folder, local.Local(), 2, conduct.Hooks(told.append, **hooks), **options)
     return ended, told
 
   run.folder = folder

@@ -88,7 +88,7 @@ from t5x_lite.sweeps import conduct, local, plan
 made = plan.make(own.sweep(command=tuple({command!r}), seeds=(0, 1, 2)), own.FakeResolver())
 folder = pathlib.Path({folder!r}); folder.mkdir(exist_ok=True)
 conduct.prepare(made, folder)
-conduct.conduct(made, folder, local.Local(), 2, lambda line: print(line, flush=True))
+conduct.conduct(made, folder, local.Local(), 2, conduct.Hooks())
 """
 
 
