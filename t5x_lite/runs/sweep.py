@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import pathlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from t5x_lite import families
@@ -26,6 +28,7 @@ from t5x_lite.training.learner import Learner
 from t5x_lite.training.window import count_positions
 
 _LOCK = '.lock'
+_DROPOUT = re.compile(r'\w*dropout\w*=[^,)]*')  # Of a model's fields, those that no parameter's shape depends on.
 _GIVEN_TRAIN = ('config', 'dry_run', 'profile_steps', 'heartbeat_timeout')
 _GIVEN_EVALUATE = ('checkpoint', 'output', 'rank_classification', 'limit', 'report')
 
@@ -257,7 +260,8 @@ class _Resolver:
     def init() -> Any:
       return nn.meta.unbox(learner.init(jax.random.key(0), batch_lib.zeros(spec)))
 
-    key = (repr(learner.module), repr(learner.lora), repr(learner.trained), repr(spec))
+    module = _DROPOUT.sub('', repr(learner.module))
+    key = (module, repr(learner.lora), repr(learner.trained), repr(spec))
     if key not in self._parameters:
       self._parameters[key] = tree.count_parameters(jax.eval_shape(init))
     return self._parameters[key]

@@ -87,8 +87,8 @@ class Hooks:
   Attributes:
     tell: takes a line on what happens.
     more: the outcomes so far -> the plan with another arm, prepared; None if there is none to add.
-    arm_ended: an arm all of whose runs have ended, their outcomes, and the first metric at each evaluation of the run of
-      the first seed, by step.
+    arm_ended: an arm all of whose runs have ended, their outcomes, and the first metric at each evaluation of the run
+      of the first seed, by step.
     prunes: the first metric at each evaluation of a run -> whether it is to be ended.
   """
 

@@ -69,7 +69,10 @@ def _differences(plan: Plan) -> list[str]:
     shown = list(planned.differs[:_MOST_LINES])
     left = len(planned.differs) - len(shown)
     shown += [f'and {left} more'] if left else []
-    lines.append(f'  {planned.arm.name}: {"; ".join(shown)}')
+    if len(shown) == 1:
+      lines.append(f'  {planned.arm.name}: {shown[0]}')
+    else:
+      lines += [f'  {planned.arm.name}:', *(f'    {line}' for line in shown)]
   if len(plan.arms) > _MOST_ARMS:
     lines.append(f'  and {len(plan.arms) - _MOST_ARMS} arms more, in sweep.json')
   return lines

@@ -1,8 +1,8 @@
 """Arms chosen by how those before did, by Optuna's samplers.
 
-A choice is a function of the arms so far and their outcomes: the history is told to a new study in memory each time, and
-the sampler's seed is that of the sweep plus the number of the arm. So there is no state that an interruption could lose.
-With several runs at once it depends on which of them ends first.
+A choice is a function of the arms so far and their outcomes: the history is told to a new study in memory each time,
+and the sampler's seed is that of the sweep plus the number of the arm. So there is no state that an interruption could
+lose. With several runs at once it depends on which of them ends first.
 """
 
 from __future__ import annotations

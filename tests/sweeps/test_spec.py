@@ -28,6 +28,14 @@ def test_random_arms_are_different_combinations_and_the_same_each_time():
   assert set(names) < {arm.name for arm in spec.arms(make())}
 
 
+def test_numbers_of_a_range_are_within_it():
+  asked = make(ranges={'lr': ('RATE', 0.001, 0.1, 'log')}, axes={}, sampler='random', num_arms=30)
+  values = [float(arm.axes['lr']) for arm in spec.arms(asked)]
+  assert all(0.001 <= value <= 0.1 for value in values) and len(set(values)) == 30
+  assert 0.004 < sorted(values)[15] < 0.025  # half of them below the middle, which is 0.01
+  assert spec.arms(asked)[0].settings.bindings == (f'RATE={spec.arms(asked)[0].axes["lr"]}',)
+
+
 def test_listed_arms_take_values_of_axes_or_settings():
   arms = spec.arms(make(sampler='list', arms={'one': {'b': 'r'}, 'two': ('C=5', 'c.gin')}))
   assert arms[0].axes == {'a': 'x', 'b': 'r'} and arms[0].settings.bindings == ('A=1', 'B=3')
@@ -52,7 +60,11 @@ def test_listed_arms_take_values_of_axes_or_settings():
     ({'arms': {'one': {'a': 'z'}}}, "value of axis 'a' of arm 'one'"),
     ({'arms': {'x,p': 'A=5'}}, "two arms are called 'x,p'"),
     ({'baseline': 'x,s'}, "unknown baseline 'x,s': did you mean"),
-    ({'sampler': 'random'}, 'expected 1 to 6'),
+    ({'sampler': 'random'}, "expected how many arms 'random' is to make"),
+    ({'sampler': 'random', 'num_arms': 7}, 'expected 1 to 6'),
+    ({'ranges': {'r': ('R', 1, 2)}}, "not 'grid'"),
+    ({'ranges': {'r': ('R', 0, 2, 'log')}, 'sampler': 'random', 'num_arms': 2}, "range 'r'"),
+    ({'pruner': 'median', 'seeds': (0, 1)}, 'expected one seed'),
     ({'sampler': 'gird'}, "unknown sampler 'gird': did you mean 'grid'"),
   ],
 )
