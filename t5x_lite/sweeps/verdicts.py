@@ -131,9 +131,13 @@ def judge(
   return {metric: tuple(_with_best(plan, metric, by_arm)) for metric, by_arm in found.items()}
 
 
-def statuses(plan: Plan, outcomes: Sequence[Outcome], arm: str) -> Counter[str]:
-  """How many of an arm's runs ended how."""
-  return Counter(each.status for each in outcomes if each.arm == arm and each.seed in plan.seeds)
+def statuses(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, Counter[str]]:
+  """How many of each arm's runs ended how."""
+  counts: dict[str, Counter[str]] = {arm: Counter() for arm in plan.arms}
+  for each in outcomes:
+    if each.arm in counts:
+      counts[each.arm][each.status] += 1
+  return counts
 
 
 def _p(result: Result) -> float:
@@ -145,23 +149,22 @@ def _compared(plan: Plan, outcomes: Sequence[Outcome], metric: str, alpha: float
   for each in outcomes:
     if each.status == COMPLETE and metric in each.metrics and each.arm in values:
       values[each.arm][each.seed] = each.metrics[metric]
+  ended = statuses(plan, outcomes)
+  missing = {arm: _missing(len(plan.seeds), ended[arm], len(own)) for arm, own in values.items()}
   results = {}
   for arm, own in values.items():
-    summary = statistics.summarise(list(own.values()))
-    notes = _missing(plan, outcomes, arm, summary.runs)
+    summary, notes = statistics.summarise(list(own.values())), missing[arm]
     difference = None
     if plan.baseline is not None and arm != plan.baseline:
       baseline = values[plan.baseline]
       difference, more = _difference(own, baseline, alpha)
-      of_baseline = _missing(plan, outcomes, plan.baseline, len(baseline))
-      notes = (*notes, *(f'baseline: {note}' for note in of_baseline), *more)
+      notes = (*notes, *(f'baseline: {note}' for note in missing[plan.baseline]), *more)
     results[arm] = Result(arm, metric, summary, difference, notes=notes)
   return results
 
 
-def _missing(plan: Plan, outcomes: Sequence[Outcome], arm: str, with_metric: int) -> tuple[str, ...]:
-  """Which runs of an arm have no value, and why."""
-  counts, planned = statuses(plan, outcomes, arm), len(plan.seeds)
+def _missing(planned: int, counts: Counter[str], with_metric: int) -> tuple[str, ...]:
+  """How many runs of an arm have no value, and why."""
   found = {
     'diverged': counts[DIVERGED],
     'failed': counts[FAILED],
