@@ -82,7 +82,8 @@ def _cost(value: float | None) -> str:
   if value is None:
     return '--'
   digits, _, exponent = sections.amount(value).replace(',', '{,}').partition('e')
-  return f'${digits}{f" \\cdot 10^{{{int(exponent)}}}" if exponent else ""}$'
+  power = f' \\cdot 10^{{{int(exponent)}}}' if exponent else ''
+  return f'${digits}{power}$'
 
 
 def _caption(plan: Plan, diverged: Mapping[str, int], alpha: float) -> str:
@@ -91,8 +92,8 @@ def _caption(plan: Plan, diverged: Mapping[str, int], alpha: float) -> str:
   if plan.baseline is not None:
     parts += [
       '$\\bigstar$: the baseline. Bold: within two of its standard deviations of the best in the column.',
-      f'$^{{+}}$ better, $^{{-}}$ worse than the baseline (two-sided $t$, $\\alpha = {alpha:g}$, Holm); no mark: cannot '
-      'tell at this number of seeds.',
+      f'$^{{+}}$ better, $^{{-}}$ worse than the baseline (two-sided $t$, $\\alpha = {alpha:g}$, Holm); no mark: '
+      'cannot tell at this number of seeds.',
     ]
   if diverged:
     told = ', '.join(f'{escape(arm)} {count} of {len(plan.seeds)}' for arm, count in diverged.items())

@@ -211,5 +211,5 @@ def _resampled_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _resamples(count: int, seed: int) -> np.ndarray:
-  """Indices `[resamples, count]`: of as many values always the same, so that a table is the same whenever it is made."""
+  """Indices `[resamples, count]`: always the same, so that a table is the same whenever it is made."""
   return np.random.default_rng(seed).integers(count, size=(_RESAMPLES, count))
