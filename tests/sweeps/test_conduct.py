@@ -85,7 +85,7 @@ import pathlib, sys, importlib.util
 spec = importlib.util.spec_from_file_location('own', {conftest!r})
 own = importlib.util.module_from_spec(spec); sys.modules['own'] = own; spec.loader.exec_module(own)
 from t5x_lite.sweeps import conduct, local, plan
-made = plan.make(own.sweep(command=tuple({command!r}), seeds=(0, 1, 2)), own.FakeResolver())
+made = plan.make(own.sweep(command=tuple({command!r})), own.FakeResolver())
 folder = pathlib.Path({folder!r}); folder.mkdir(exist_ok=True)
 conduct.prepare(made, folder)
 conduct.conduct(made, folder, local.Local(), 2, conduct.Hooks())
@@ -107,7 +107,7 @@ def _wait_for(found):
 
 @pytest.mark.parametrize('victim', ['sweep', 'supervisor', 'arm'])
 def test_kill_9_leaves_the_table_as_it_would_have_been(sweep, conducted, stub, starts, tmp_path, victim):
-  slow = stub('(folder / "pid").write_text(str(os.getpid())); time.sleep(0.2)')
+  slow = stub('(folder / "pid").write_text(str(os.getpid())); time.sleep(0.1)')
   process = _started(conducted.folder, slow)
   pid = conducted.folder / 'arms' / 'high' / '1' / 'pid'
   lock = conducted.folder / 'jobs' / 'high' / '1' / supervise.LOCK
@@ -115,14 +115,14 @@ def test_kill_9_leaves_the_table_as_it_would_have_been(sweep, conducted, stub, s
   os.kill({'sweep': process.pid, 'supervisor': int(lock.read_text()), 'arm': int(pid.read_text())}[victim], 9)
   process.wait()
   process.stdout.close()
-  ended, _ = conducted(sweep(command=slow, seeds=(0, 1, 2)))
+  ended, _ = conducted(sweep(command=slow))
   begun = starts(conducted.folder)
   twice = {name for name, count in begun.items() if count > 1}
-  assert len(begun) == 6 and twice <= ({'high/1'} if victim != 'sweep' else set())
+  assert len(begun) == 4 and twice <= ({'high/1'} if victim != 'sweep' else set())
   fresh = tmp_path / 'fresh'
   fresh.mkdir()
   _started(fresh, stub()).communicate()
-  assert values(ended) == values(outcomes.read(fresh)) and len(ended) == 6
+  assert values(ended) == values(outcomes.read(fresh)) and len(ended) == 4
 
 
 def test_runs_are_stopped_gently_and_go_on_later(sweep, conducted, stub):
@@ -152,3 +152,36 @@ def test_a_line_that_was_cut_off_in_the_notes_is_mended(tmp_path):
   (tmp_path / supervise.ATTEMPTS).write_text('{"co')
   supervise.note(tmp_path, {'codes': {}, 'seconds': 3.0, 'stopped': False})
   assert json.loads((tmp_path / supervise.ATTEMPTS).read_text())['seconds'] == 3.0
+
+
+def test_a_run_that_looks_bad_is_ended_where_that_is_asked_for(sweep, conducted, stub, monkeypatch):
+  from t5x_lite.sweeps import conduct
+
+  monkeypatch.setattr(conduct, '_PRUNE_SECONDS', 0.0)
+  do = """
+if rate == 2:
+  row = {'split': 'validation', 'task': 'text', 'step': 5, 'loss': 9.0}
+  (folder / 'metrics.jsonl').write_text(json.dumps(row) + '\\n')
+  time.sleep(60)
+"""
+  asked = sweep(command=stub(do), seeds=(0,), pruner='median')
+  ended, _ = conducted(asked, {'prunes': lambda steps: steps == {5: 9.0}})
+  assert [(each.status, each.note) for each in ended] == [('complete', ''), ('failed', 'pruned at step 5 (median)')]
+  assert conducted(asked)[0] == ended
+
+
+def test_arms_are_added_while_a_sweep_goes_on(sweep, conducted, stub, resolver):
+  from t5x_lite.sweeps import conduct, plan, spec
+
+  asked, told = sweep(command=stub(), seeds=(0,)), []
+
+  def more(ended):
+    if len(ended) < 2 or told:
+      return None
+    told.append('asked')
+    made = plan.make(asked, resolver, [spec.Arm('third', {}, spec.Settings((), ('RATE=7',)))])
+    conduct.prepare(made, conducted.folder)
+    return made
+
+  ended, _ = conducted(asked, {'more': more})
+  assert [each.arm for each in ended] == ['low', 'high', 'third'] and ended[2].metrics == {'text/loss': 7.0}
