@@ -29,6 +29,7 @@ from t5x_lite.training.window import count_positions
 
 _LOCK = '.lock'
 _DROPOUT = re.compile(r'\w*dropout\w*=[^,)]*')  # Of a model's fields, those that no parameter's shape depends on.
+_NOT_OF_ORDER = ('batch_size', 'task_feature_lengths', 'prefetch')  # what no order of documents depends on
 _GIVEN_TRAIN = ('config', 'dry_run', 'profile_steps', 'heartbeat_timeout')
 _GIVEN_EVALUATE = ('checkpoint', 'output', 'rank_classification', 'limit', 'report')
 
@@ -233,7 +234,11 @@ class _Resolver:
 
   def order(self, variant: Any) -> str | None:
     """See `plan.Resolver`."""
-    return variant.call(self._order)
+    values = variant.values_below('dataset')
+    key = frozenset((name, value) for name, value in values.items() if name.rpartition('.')[2] not in _NOT_OF_ORDER)
+    if key not in self._orders:
+      self._orders[key] = variant.call(self._order)
+    return self._orders[key]
 
   def tasks(self, variant: Any, parameter: str) -> list[str]:
     """See `plan.Resolver`."""

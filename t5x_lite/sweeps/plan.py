@@ -244,7 +244,7 @@ class _Inert:
       tuple(file for file in settings.files if file != part), tuple(each for each in settings.bindings if each != part)
     )
     try:
-      whole = self._resolver.run(self._common + settings, strict=False)
+      whole = self._resolver.run(self._common + settings)
       without = self._base if rest == Settings() else self._resolver.run(self._common + rest, strict=False)
     except errors.UsageError:  # The others cannot do without it.
       return False

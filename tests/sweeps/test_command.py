@@ -46,7 +46,7 @@ def run(tmp_path, monkeypatch, capsys):
     (
       'DROPOUT_RATE=0.1',
       'DROPUOT_RATE=0.1',
-      "arm 'some': --gin.DROPUOT_RATE: unknown macro 'DROPUOT_RATE': did you mean",
+      "arm 'some': --gin.DROPUOT_RATE: unknown macro 'DROPUOT_RATE'",
     ),
     ('DROPOUT_RATE=0.1', 'DROPOUT_RATE=0.0', "axis 'dropout': 'none' and 'some' come to the same resolved values"),
     ('DROPOUT_RATE=0.1', 'adamw.b1=0.5', "arm 'some': --gin.adamw.b1: has no effect"),
