@@ -8,12 +8,13 @@ what is new needs no entry, and a module is imported only when a run names somet
 from __future__ import annotations
 
 import collections
+import functools
 import importlib
 import inspect
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import t5x_lite
@@ -115,6 +116,11 @@ def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
   A name of `**kwargs` stands for any: see `takes_any`.
   """
+  return _parameters(target) if isinstance(target, Hashable) else _parameters.__wrapped__(target)
+
+
+@functools.cache  # a sweep asks for those of the same targets for every arm
+def _parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
   unwrapped = inspect.unwrap(target)
   owners = inspect.getmro(unwrapped) if inspect.isclass(unwrapped) else (unwrapped,)
   modules = [sys.modules.get(getattr(owner, '__module__', '') or '') for owner in owners]
