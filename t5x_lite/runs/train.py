@@ -128,6 +128,8 @@ def train(
   if branch_from is not None:
     origin = branching.find(branch_from, model_dir)
     branching.check_values(branch_schedule, origin, loop.total_steps, initial_checkpoint_path)
+    if origin is not None:
+      _check_same_model(origin.folder, learner.module)
   profile = profiling.parse(profile_steps, loop.total_steps, model_dir)
   spec = features.batch_spec(dataset.features, dataset.task_feature_lengths, dataset.batch_size)
   families.check_length(learner.module, spec)
