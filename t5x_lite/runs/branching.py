@@ -171,7 +171,6 @@ def begin(
   }
   at = f'go on at step {origin.step}' if schedule == CONTINUE else 'begin again at step 0'
   told = [
-    f'branch of {origin.folder}; parameters are kept',
     f'changed: {"; ".join(changes) or "nothing"}',
     f'optimiser: {"its state is kept" if other is None else f"begins afresh ({other})"}',
     f'step and learning rate schedule: {at}; data: {position}',

@@ -139,6 +139,8 @@ def train(
   flops = learner.module.flops_per_step(spec)
   console = Console()
   console.note(_summary(trainer, flops))
+  if origin is not None:
+    console.note(f'branch of {origin.folder}')
   if dry_run:
     return 0
   console.note(f'MODEL_DIR {model_dir}')

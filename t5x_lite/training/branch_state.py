@@ -5,6 +5,8 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+import jax
+
 from t5x_lite.core import tree
 from t5x_lite.training import architecture, checkpoints, warmstart
 from t5x_lite.training.state import TrainState
@@ -15,6 +17,8 @@ _PARAMS, _OPTIMIZER = 'params/', 'opt_state/'
 
 def other_optimizer(folder: pathlib.Path, abstract: Any) -> str | None:
   """What differs between the optimiser state of a checkpoint and that of a run, in words; None where nothing does.
+
+  Numbers make no difference: of a schedule in the place of a fixed learning rate there is a count besides.
 
   Args:
     folder: of the checkpoint.
@@ -27,7 +31,8 @@ def other_optimizer(folder: pathlib.Path, abstract: Any) -> str | None:
 
   stored, wanted = orbax_store.read_shapes(folder), tree.named_leaves(abstract)
   architecture.check(folder, _below(stored, _PARAMS), _below(wanted, _PARAMS))
-  differing = architecture.differences(_below(stored, _OPTIMIZER), _below(wanted, _OPTIMIZER))
+  arrays = ({name: leaf for name, leaf in _below(each, _OPTIMIZER).items() if leaf.shape} for each in (stored, wanted))
+  differing = architecture.differences(*arrays)
   if not differing:
     return None
   name, what = next(iter(differing.items()))
@@ -49,10 +54,11 @@ def restore(trainer: Trainer, folder: pathlib.Path, seed: int, *, keep_optimizer
 
   fresh = trainer.init(seed)
   if keep_optimizer:
-    state = orbax_store.read_arrays(folder, trainer.abstract_state).replace(rng=fresh.rng)
-    if restart:
-      state = state.replace(step=fresh.step, opt_state=warmstart.at_step(state.opt_state, 0))
-    return state
+    leaves = tree.named_leaves(trainer.abstract_state)
+    stored = orbax_store.read_named(folder, {name: leaf.sharding for name, leaf in leaves.items()}, fresh.step.sharding)
+    state = jax.tree_util.tree_map_with_path(lambda path, leaf: stored.get(tree.path_name(path), leaf), fresh)
+    step = fresh.step if restart else state.step
+    return state.replace(step=step, rng=fresh.rng, opt_state=warmstart.at_step(state.opt_state, step))
   params = checkpoints.restore_params(folder, trainer.abstract_state.params)
   if restart:
     return fresh.replace(params=params)
