@@ -8,7 +8,7 @@ import json
 import os
 import pathlib
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -81,7 +81,7 @@ def _remove_unused(made: list[pathlib.Path]) -> None:
 
 
 def write_info(
-  model_dir: str, trainer: Trainer, data: Mapping[str, Any], seed: int, lineage: Sequence[Mapping[str, Any]] = ()
+  model_dir: str, trainer: Trainer, data: Mapping[str, Any], seed: int, lineage: Mapping[str, Any] | None = None
 ) -> None:
   """Writes `model-info.txt` and `run-info.json`.
 
@@ -90,7 +90,7 @@ def write_info(
     trainer: of the run.
     data: the fingerprint of its data, and the hash of their order.
     seed: of parameters and dropout.
-    lineage: of a branch: the checkpoint that it began with first.
+    lineage: of a branch: what it began with.
   """
   params = tree.named_leaves(trainer.abstract_state.params)
   rows = [f'{name}  {leaf.dtype}{list(leaf.shape)}  {leaf.sharding.spec}' for name, leaf in params.items()]
@@ -106,7 +106,7 @@ def write_info(
     'data': dict(data),
   }
   if lineage:
-    info[LINEAGE] = [dict(each) for each in lineage]
+    info[LINEAGE] = dict(lineage)
   path = pathlib.Path(model_dir) / RUN_INFO
   known = _read(path).get('data', {})
   if FIRST_BATCHES in known and dict(data) == {name: value for name, value in known.items() if name != FIRST_BATCHES}:
@@ -122,9 +122,9 @@ def add_first_batches(model_dir: str, batches: int, digest: str) -> None:
   _write(path, json.dumps(info, indent=2) + '\n')
 
 
-def read_lineage(model_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+def read_lineage(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
   """The lineage in `run-info.json`; empty for what is no branch."""
-  return _read(pathlib.Path(model_dir) / RUN_INFO).get(LINEAGE, [])
+  return _read(pathlib.Path(model_dir) / RUN_INFO).get(LINEAGE, {})
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:

@@ -21,14 +21,14 @@ def _save(folder, steps, progress=None):
   checkpointer.close()
 
 
-def _entry(run, step):
-  return {'run': str(run), 'step': step, 'config': '', 'changes': []}
+def _entry(parent, step, *ancestors):
+  return {'parent': str(parent), 'step': step, 'config': '', 'changes': [], 'ancestors': list(ancestors)}
 
 
 @pytest.fixture(scope='module')
 def parent(tmp_path_factory):
   folder = tmp_path_factory.mktemp('runs') / 'parent'
-  progress = {'improvement': {'best_step': 2}, 'lineage': [_entry('/old', 7)]}
+  progress = {'improvement': {'best_step': 2}, 'lineage': _entry('/old', 7)}
   _save(folder, [2, 4], progress)
   (folder / 'config.gin').write_text('')
   return folder
@@ -38,7 +38,7 @@ def parent(tmp_path_factory):
 def test_the_parent_is_found(parent, tmp_path, which, step):
   found = branching.find(f'{parent}{which}', str(tmp_path))
   assert (found.run, found.step, found.folder) == (parent, step, parent / f'checkpoint_{step}')
-  assert (found.data_state, found.config, found.lineage) == ({'at': step}, {'a.b': '1'}, [_entry('/old', 7)])
+  assert (found.data_state, found.config, found.lineage) == ({'at': step}, {'a.b': '1'}, _entry('/old', 7))
 
 
 @pytest.mark.parametrize(
@@ -53,16 +53,16 @@ def test_no_such_checkpoint(parent, tmp_path, which, told):
 
 
 def test_a_branch_that_was_cut_off_before_its_first_checkpoint_begins_where_it_began(parent, tmp_path):
-  (tmp_path / run_folder.RUN_INFO).write_text(json.dumps({'lineage': [_entry(parent, 2)]}))
+  (tmp_path / run_folder.RUN_INFO).write_text(json.dumps({'lineage': _entry(parent, 2)}))
   assert branching.find(str(parent), str(tmp_path)).step == 2  # though the newest is 4
   assert branching.find(f'{parent}@4', str(tmp_path)).step == 4  # said aloud, and nothing is lost
 
 
 def test_a_branch_with_a_checkpoint_goes_on_with_it_and_is_no_other_branch(parent, tmp_path):
-  _save(tmp_path / 'branch', [5], {'lineage': [_entry(parent, 4), _entry('/old', 7)]})
+  _save(tmp_path / 'branch', [5], {'lineage': _entry(parent, 4, {'parent': '/old'})})
   for which in ('', '@4', '@best'):
     assert branching.find(f'{parent}{which}', str(tmp_path / 'branch')) is None
-  assert branching.lineage_of(tmp_path / 'branch') == [_entry(parent, 4), _entry('/old', 7)]
+  assert branching.lineage_of(tmp_path / 'branch') == _entry(parent, 4, {'parent': '/old'})
   with pytest.raises(UsageError, match=f'holds a branch of {parent}@4, not of {parent}@2: choose another folder'):
     branching.find(f'{parent}@2', str(tmp_path / 'branch'))
   _save(tmp_path / 'run', [5])

@@ -344,8 +344,8 @@ def test_a_branch_with_nothing_changed_is_its_parent_killed_or_not(reference, tm
   assert 'resuming after step 9' in done.stdout and 'branch of' not in done.stdout
   assert_same_state(reference[0], tmp_path / 'branch')
   assert losses(tmp_path / 'branch') == {step: loss for step, loss in losses(reference[0]).items() if step > 6}
-  (only,) = lineage(tmp_path / 'branch')
-  assert (only['run'], only['step'], only['changes']) == (str(reference[0]), 6, [])
+  only = lineage(tmp_path / 'branch')
+  assert (only['parent'], only['step'], only['changes'], only['ancestors']) == (str(reference[0]), 6, [], [])
   assert (only['data'], only['schedule'], only['optimizer']) == ('continued', 'continue', 'kept')
 
 
@@ -371,13 +371,14 @@ def test_branches_keep_what_is_the_same_and_remember_where_they_come_from(refere
   done = run(args)
   assert 'optimiser: begins afresh (it was @adafactor(), is @adamw())' in done.stdout
   assert 'data: restarted' in done.stdout and sorted(losses(second)) == [5, 6, 7]
-  parent, grandparent = lineage(second)
-  assert (parent['run'], parent['step'], parent['optimizer'], parent['data']) == (str(first), 4, 'new', 'restarted')
-  assert (grandparent['run'], grandparent['step'], grandparent['schedule']) == (str(reference[0]), 9, 'restart')
+  parent = lineage(second)
+  (grandparent,) = parent['ancestors']
+  assert (parent['parent'], parent['step'], parent['optimizer'], parent['data']) == (str(first), 4, 'new', 'restarted')
+  assert (grandparent['parent'], grandparent['step'], grandparent['schedule']) == (str(reference[0]), 9, 'restart')
   assert any('objective' in change for change in grandparent['changes'])
   from t5x_lite.runs import branching
 
-  assert branching.lineage_of(second) == [parent, grandparent]  # of its checkpoint
+  assert branching.lineage_of(second) == parent  # of its checkpoint
   assert 'has finished' in run(args).stdout
   done = run(branch(f'{reference[0]}@6', second), code=2)
   assert f'holds a branch of {first}@4, not of {reference[0]}@6' in done.stderr

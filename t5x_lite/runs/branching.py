@@ -27,9 +27,10 @@ from t5x_lite.training.steps import Trainer
 CONTINUE, RESTART = positions.CHOICES
 SCHEDULES = (CONTINUE, RESTART)
 KEPT, NEW = 'kept', 'new'
+_ANCESTORS = 'ancestors'
 _OPTIMIZER, _INITIAL = 'Learner.optimizer', 'train.initial_checkpoint_path'
 
-Lineage = list[dict[str, Any]]
+Lineage = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +76,10 @@ class Beginning:
 
   @property
   def lineage(self) -> Lineage:
-    """Of the branch."""
-    return [self.record, *self.origin.lineage]
+    """Of the branch, see `lineage_of`."""
+    before = dict(self.origin.lineage)
+    older = before.pop(_ANCESTORS, [])
+    return {**self.record, _ANCESTORS: [before, *older] if before else []}
 
   def state(self, trainer: Trainer, seed: int) -> TrainState:
     """The state that the branch begins with."""
@@ -86,7 +89,11 @@ class Beginning:
 
 
 def lineage_of(run: str | pathlib.Path) -> Lineage:
-  """Where a run comes from: its parent (`run`, `step`, `config` and what was kept of it), the parent's parent, and on.
+  """Where a run comes from.
+
+  `parent` is the folder of its parent's run, `step` that of the checkpoint it began with, `config` the hash of that
+  checkpoint's record of parameters, `changes` what differs from it; `data`, `schedule` and `optimizer` tell what was
+  kept. `ancestors` says the same of the parent, its parent, and so on.
 
   It is read from the newest checkpoint; where there is none yet, from `run-info.json`. Empty for a run that is none's
   branch.
@@ -95,7 +102,7 @@ def lineage_of(run: str | pathlib.Path) -> Lineage:
   good = checkpoints.latest_step(folder)
   if good is None:
     return run_folder.read_lineage(folder)
-  return _progress(integrity.step_folder(folder.absolute(), good)).get(checkpoints.LINEAGE, [])
+  return _progress(integrity.step_folder(folder.absolute(), good)).get(checkpoints.LINEAGE, {})
 
 
 def find(branch_from: str, model_dir: str) -> Origin | None:
@@ -118,15 +125,15 @@ def find(branch_from: str, model_dir: str) -> Origin | None:
   if folder == pathlib.Path(model_dir):
     raise errors.UsageError(f'MODEL_DIR={model_dir} is the parent: expected a folder of its own for the branch')
   own = lineage_of(model_dir)
-  is_own = bool(own) and own[0]['run'] == str(folder) and which in (LATEST, BEST, str(own[0]['step']))
+  is_own = bool(own) and own['parent'] == str(folder) and which in (LATEST, BEST, str(own['step']))
   if integrity.holds_checkpoints(pathlib.Path(model_dir)):
     if not is_own:
-      known = f'a branch of {own[0]["run"]}@{own[0]["step"]}' if own else "a run that is no other's branch"
+      known = f'a branch of {own["parent"]}@{own["step"]}' if own else "a run that is no other's branch"
       raise errors.UsageError(f'MODEL_DIR={model_dir} holds {known}, not of {branch_from}: choose another folder')
     return None
   if not integrity.holds_checkpoints(folder):
     raise errors.UsageError(f'--branch_from={branch_from}: no run there, expected a folder with checkpoints')
-  wanted = str(own[0]['step']) if is_own else which
+  wanted = str(own['step']) if is_own else which
   (found,) = located.locate(f'{folder}@{wanted}')
   step = int(processes.from_primary(found.name))  # A parent that is still running may have saved meanwhile.
   return _read(checkpoints.locate(integrity.step_folder(folder, step)), folder, step)
@@ -161,7 +168,7 @@ def begin(
     other = f'it was {names["parent"]}, is {names["branch"]}'
   data_state, position = positions.taken_over(iterator.data, origin.data_state, data)
   record = {
-    'run': str(origin.run),
+    'parent': str(origin.run),
     'step': origin.step,
     'config': config_hash(origin.config),
     'changes': changes,
@@ -211,7 +218,7 @@ def _read(folder: pathlib.Path, run: pathlib.Path, step: int) -> Origin:
   from t5x_lite.training import orbax_store
 
   data_state, config = (orbax_store.read_json(folder, item) for item in (checkpoints.DATA, checkpoints.CONFIG))
-  return Origin(folder, run, step, config, data_state, _progress(folder).get(checkpoints.LINEAGE, []))
+  return Origin(folder, run, step, config, data_state, _progress(folder).get(checkpoints.LINEAGE, {}))
 
 
 def _progress(folder: pathlib.Path) -> dict[str, Any]:

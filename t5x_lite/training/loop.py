@@ -299,7 +299,7 @@ class _Loop:
     )
 
   def _get_progress(self) -> dict[str, Any]:
-    lineage = {checkpoints.LINEAGE: [dict(each) for each in self._job.lineage]} if self._job.lineage else {}
+    lineage = {checkpoints.LINEAGE: dict(self._job.lineage)} if self._job.lineage else {}
     return lineage | {
       'monitor': self._monitor.get_state(),
       'improvement': self._improvement.get_state(),
