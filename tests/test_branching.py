@@ -3,13 +3,13 @@
 import json
 
 import numpy as np
-import optax
 import pytest
 
 from t5x_lite import run_folder, train
+from t5x_lite.core import tree
 from t5x_lite.core.errors import UsageError
 from t5x_lite.runs import branching
-from t5x_lite.training import checkpoints, warmstart
+from t5x_lite.training import checkpoints, optimizers, schedules, warmstart
 
 
 def _save(folder, steps, progress=None):
@@ -97,10 +97,12 @@ def test_rules_that_cannot_be(parent, tmp_path, schedule, origin_step, total, to
 
 def test_schedules_go_back_to_their_beginning_and_moments_stay():
   params = {'w': np.ones(3, np.float32)}
-  optimizer = optax.chain(optax.scale_by_adam(), optax.scale_by_schedule(lambda step: -0.1))
+  optimizer = optimizers.adamw(schedules.create_learning_rate_scheduler('constant'))
   state = optimizer.init(params)
   for _ in range(3):
     _, state = optimizer.update(params, state, params)
   moved = warmstart.at_step(state, 0)
-  assert (int(moved[0].count), int(moved[1].count)) == (3, 0)
-  np.testing.assert_array_equal(moved[0].mu['w'], state[0].mu['w'])
+  before, after = tree.named_leaves(state), tree.named_leaves(moved)
+  changed = {name: int(leaf) for name, leaf in after.items() if not np.array_equal(leaf, before[name])}
+  assert len(changed) == 1 and set(changed.values()) == {0}
+  assert [int(leaf) for name, leaf in before.items() if name.endswith('count')] == [3, 3]

@@ -50,7 +50,7 @@ def test_the_same_stream_goes_on_where_it_was(numbered):
 @pytest.mark.parametrize(
   'change',
   [
-    {'objective': span_corruption.SpanCorruption(noise_density=0.5, mean_noise_span_length=1.0)},
+    {'objective': span_corruption.SpanCorruption(noise_density=0.15, mean_noise_span_length=2.0)},
     {'task_feature_lengths': {'inputs': 40, 'targets': 24}},
     {'pack': False},
   ],

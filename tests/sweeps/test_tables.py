@@ -61,7 +61,7 @@ def test_files_are_written_and_nothing_else(folder):
 
 def test_csv_holds_every_number_in_full(folder):
   tables.write(folder)
-  rows = list(csv.DictReader((folder / 'results.csv').open()))
+  rows = list(csv.DictReader((folder / 'results.csv').read_text().splitlines()))
   assert [(row['metric'], row['arm']) for row in rows] == [(m, a) for m in ('loss', 'task/accuracy') for a in _ARMS]
   assert float(rows[0]['mean']) == pytest.approx(3.1, rel=1e-15)
   assert (rows[2]['diverged'], rows[2]['runs'], rows[2]['complete']) == ('1', '2', '2')

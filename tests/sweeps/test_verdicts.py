@@ -115,26 +115,24 @@ def test_the_family_is_the_arms_of_a_metric_or_everything():
   assert together.adjusted == pytest.approx(4 * alone.difference.p)
 
 
-@pytest.mark.parametrize('arms', [1, 5])
-def test_without_a_true_difference_it_is_seldom_said(arms, monkeypatch):
-  """The family-wise rate: sweeps in which any arm is called better or worse, of those where none is."""
+@pytest.mark.parametrize('seeds', [2, 3, 5])
+def test_without_a_true_difference_it_is_seldom_said(seeds, monkeypatch):
+  """Whole sweeps, of which no arm differs: how often any arm is called better, or either (see test_statistics.py)."""
   monkeypatch.setattr(statistics, 'seeds_needed', lambda *_: None)  # No verdict rests on these two, which take longest.
-  monkeypatch.setattr(statistics, '_resampled_means', lambda values, seed=0: values)
-  sweeps, alpha = 4000, 0.05
-  rng = np.random.default_rng(arms)
-  names = [f'arm{index}' for index in range(arms)]
-  plan = _plan(*names)
+  monkeypatch.setattr(statistics, '_percentiles', lambda means, alpha: (0.0, 0.0))
+  sweeps, arms, alpha = 500, 3, 0.1
+  rng = np.random.default_rng(seeds)
+  plan = _plan(*(f'arm{index}' for index in range(arms)), seeds=tuple(range(seeds)))
   wrong = better = 0
-  for values in rng.normal(size=(sweeps, arms + 1, 3)) + rng.normal(size=(sweeps, 1, 3)):
-    rows = [row for arm, own in zip(plan.arms, values, strict=True) for row in _rows(arm, own)]
+  for values in rng.normal(size=(sweeps, arms + 1, seeds)) + rng.normal(size=(sweeps, 1, seeds)):
+    rows = [row for arm, own in zip(plan.arms, values, strict=True) for row in _rows(arm, own, seeds=plan.seeds)]
     said = {result.verdict for result in verdicts.judge(plan, rows, alpha=alpha)['loss']}
     wrong += bool(said & {BETTER, WORSE})
     better += BETTER in said
   error = 3 * (alpha * (1 - alpha) / sweeps) ** 0.5
   assert wrong / sweeps <= alpha + error
   assert better / sweeps <= alpha / 2 + error
-  if arms == 1:
-    assert wrong / sweeps >= alpha - error  # nor is the test blind
+  assert wrong  # nor is it never said
 
 
 def test_wrong_plans_are_refused(tmp_path):
