@@ -115,12 +115,12 @@ def test_the_family_is_the_arms_of_a_metric_or_everything():
   assert together.adjusted == pytest.approx(4 * alone.difference.p)
 
 
-@pytest.mark.parametrize('seeds', [2, 3, 5])
+@pytest.mark.parametrize('seeds', [2, 5])
 def test_without_a_true_difference_it_is_seldom_said(seeds, monkeypatch):
   """Whole sweeps, of which no arm differs: how often any arm is called better, or either (see test_statistics.py)."""
   monkeypatch.setattr(statistics, 'seeds_needed', lambda *_: None)  # No verdict rests on these two, which take longest.
   monkeypatch.setattr(statistics, '_percentiles', lambda means, alpha: (0.0, 0.0))
-  sweeps, arms, alpha = 500, 3, 0.1
+  sweeps, arms, alpha = 300, 2, 0.1
   rng = np.random.default_rng(seeds)
   plan = _plan(*(f'arm{index}' for index in range(arms)), seeds=tuple(range(seeds)))
   wrong = better = 0
