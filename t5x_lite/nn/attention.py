@@ -7,8 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from t5x_lite.core import axes
+from t5x_lite.core.products import ATTENTION
 from t5x_lite.nn.attend import Relations, Style, attend, attend_to_slots
 from t5x_lite.nn.cache import KVCache, SlotCache
 from t5x_lite.nn.linear import Dense, Initializer, fan_in_init
@@ -80,6 +82,7 @@ class MultiHeadAttention(nn.Module):
       return self.out(attended.reshape(*attended.shape[:-2], -1))
     dropout_key = None if deterministic or self.style.dropout_rate == 0.0 else self.make_rng('dropout')
     attended = attend(query, past.key, past.value, relations, self.style, dropout_key=dropout_key, cached=cached)
+    attended = checkpoint_name(attended, ATTENTION)
     return self.out(attended.reshape(*attended.shape[:-2], -1))
 
   def _heads(self, x: jax.Array) -> jax.Array:

@@ -14,7 +14,7 @@ from flax import struct
 from t5x_lite.core import axes
 from t5x_lite.core.errors import unknown
 from t5x_lite.core.logits import LAYER_LOSSES
-from t5x_lite.core.products import PROJECTION
+from t5x_lite.core.products import ATTENTION, PROJECTION
 from t5x_lite.nn.adapter import Adapter
 from t5x_lite.nn.attend import AUTO, Relations, Style
 from t5x_lite.nn.attention import MultiHeadAttention
@@ -30,6 +30,8 @@ from t5x_lite.nn.residual import added_up
 # What a block keeps for its backward pass; the rest is computed again. Names as in T5X.
 REMAT_POLICIES: dict[str, Callable[..., Any] | None] = {
   'none': None,  # keep everything: no remat at all
+  # Keep what products and attention made: norms, activations, dropout and sums are computed again, no product is.
+  'elementwise': jax.checkpoint_policies.save_only_these_names(PROJECTION, ATTENTION),
   'minimal': jax.checkpoint_policies.save_only_these_names(PROJECTION),  # keep the projections
   'full': jax.checkpoint_policies.nothing_saveable,  # keep the inputs of the block only
   # Keep the projections too, but in the host's memory: device memory of 'full', and copies instead of products.
