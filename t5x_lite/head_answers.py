@@ -1,5 +1,6 @@
-"""What a model is asked from Python: `load_pretrained(source).classify(texts)`, and `tag`, `answer` and `embed`; and what
-it computes on the way: `attention`, `hidden_states` and `attributions`.
+"""What a model is asked from Python: `load_pretrained(source).classify(texts)`, and `tag`, `answer` and `embed`.
+
+And what it computes on the way: `attention`, `hidden_states` and `attributions`.
 
 The work is that of `python -m t5x_lite.infer --mode=classify` and so on, without its files.
 """

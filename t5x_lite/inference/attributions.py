@@ -1,8 +1,9 @@
 """`infer --mode=attributions`: how much each token of a line adds to what a model says of it.
 
-What a model says: a classifier the logit of its class (or of `target`); BERT's masked language model the log-probability
-of the likeliest token at each mask; a span head the logits of start and end; T5, GPT and XLNet the log-probability of
-each of the targets, of what T5 writes greedily where there are none, or of the likeliest token that GPT goes on with.
+What a model says: a classifier the logit of its class (or of `target`); BERT's masked language model the
+log-probability of the likeliest token at each mask; a span head the logits of start and end; T5, GPT and XLNet the
+log-probability of each of the targets, of what T5 writes greedily where there are none, or of the likeliest token that
+GPT goes on with.
 """
 
 from __future__ import annotations
@@ -187,8 +188,8 @@ def _head_of(model: Pretrained) -> str:
   found = next((head for head in own if head in (*_OF_TOKENS, *_OF_LABELS)), None)
   if found is None:
     raise errors.UsageError(
-      f'model {type(model.module).__name__} has the heads {", ".join(own) or "(none)"}, which say nothing that could be '
-      f'attributed: expected one of {", ".join((*_OF_TOKENS, *_OF_LABELS))}'
+      f'model {type(model.module).__name__} has the heads {", ".join(own) or "(none)"}, which say nothing that could '
+      f'be attributed: expected one of {", ".join((*_OF_TOKENS, *_OF_LABELS))}'
     )
   fresh = [each for each in model.report.fresh if each.startswith('heads/')]
   if found in _OF_LABELS and fresh:

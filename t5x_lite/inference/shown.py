@@ -1,4 +1,4 @@
-"""What is made of all lines at once: pages and pictures, and rows of modes that need every line. Whole or not at all."""
+"""What is made of all lines at once, whole or not at all: pages, pictures, and rows of modes that need every line."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _SHADES = 255
 
 _STYLE = """
 .choice { display: flex; flex-wrap: wrap; gap: .5rem 1rem; margin: .8rem 0; align-items: center }
-.choice label { color: #555; font-size: .87rem } select, button { font: inherit; padding: .25rem .4rem; max-width: 80vw }
+.choice label { color: #555; font-size: .87rem } select { font: inherit; padding: .25rem .4rem; max-width: 80vw }
 .tokens { line-height: 2.1; margin: .3rem 0 1rem } .tokens span { border: 1px solid #ddd; border-radius: 4px;
   padding: .15rem .25rem; margin: .1rem; cursor: pointer; white-space: pre-wrap; overflow-wrap: anywhere;
   display: inline-block; line-height: 1.35 }
@@ -84,10 +84,12 @@ function draw(canvas, layer, head) {
 }
 function options(select, names, chosen) {
   select.replaceChildren(...names.map(([value, text]) => { const option = document.createElement('option');
-    option.value = value; option.textContent = text; option.selected = String(value) === String(chosen); return option; }));
+    option.value = value; option.textContent = text; option.selected = String(value) === String(chosen);
+    return option; }));
 }
 const side = which => data.texts[state.text].tokens[maps()[which]];
-const shown = token => token.trim() ? token.replace(/^ /, '') : token.replace(/ /g, '\u2423').replace(/\n/g, '\u21b5');
+const shown = token => token.trim() ? token.replace(/^ /, '') :
+  token.replace(/ /g, '\u2423').replace(/\n/g, '\u21b5');
 function spans(box, tokens, which) {
   box.replaceChildren(...tokens.map((token, place) => { const span = document.createElement('span');
     span.textContent = shown(token); span.tabIndex = 0;
@@ -100,7 +102,7 @@ function spans(box, tokens, which) {
 // Shades the tokens of one side by what a token of the other sees, or is seen by.
 function point(which, place) {
   const out = which === 'queries', from = at(which).children, to = at(out ? 'keys' : 'queries').children;
-  const own = Array.from(to, (_, i) => out ? value(state.layer, state.head, place, i) : value(state.layer, state.head, i, place));
+  const own = Array.from(to, (_, i) => value(state.layer, state.head, ...(out ? [place, i] : [i, place])));
   for (const span of from) { span.style.background = ''; span.style.color = ''; span.classList.remove('chosen'); }
   from[place].classList.add('chosen');
   own.forEach((v, i) => { to[i].style.background = css(v); to[i].style.color = v > .3 ? '#fff' : '#1c1c1c';
@@ -146,8 +148,10 @@ at('large').onmousemove = e => { const [, , rows, columns] = maps().shape, box =
   const q = Math.min(rows - 1, Math.max(0, Math.floor((e.clientY - box.top) / box.height * rows)));
   const k = Math.min(columns - 1, Math.max(0, Math.floor((e.clientX - box.left) / box.width * columns)));
   point('queries', q); at('keys').children[k].classList.add('chosen');
-  at('told').textContent = `${shown(side('queries')[q])} sees ${shown(side('keys')[k])}: ${value(state.layer, state.head, q, k).toFixed(3)}`; };
-at('scale').style.background = `linear-gradient(to right, ${Array.from({length: 11}, (_, i) => css(i / 10)).join(',')})`;
+  const own = value(state.layer, state.head, q, k).toFixed(3);
+  at('told').textContent = `${shown(side('queries')[q])} sees ${shown(side('keys')[k])}: ${own}`; };
+const steps = Array.from({length: 11}, (_, i) => css(i / 10));
+at('scale').style.background = `linear-gradient(to right, ${steps.join(',')})`;
 options(at('text'), data.texts.map((text, i) => [i, `${i + 1}: ${text.shown}`]), 0);
 first();
 """

@@ -38,8 +38,8 @@ def render(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
   first = rows[0]
   against = f', against {first["baseline"]} in the place of tokens' if 'baseline' in first else ''
   note = (
-    f'<p>By {_METHODS[first["method"]]}{against}. <span class="key" style="background:{_shade(0.7)}">adds</span> to the '
-    f'score, <span class="key" style="background:{_shade(-0.7)}">takes</span> from it; the strongest of each line is '
+    f'<p>By {_METHODS[first["method"]]}{against}. <span class="key" style="background:{_shade(0.7)}">adds</span> to '
+    f'the score, <span class="key" style="background:{_shade(-0.7)}">takes</span> from it; the strongest of each is '
     'the darkest. Point at a token for its number.</p>'
   )
   return pages.page(title, note + ''.join(_text(number, row) for number, row in enumerate(rows, start=1)), _STYLE)

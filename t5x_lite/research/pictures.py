@@ -92,9 +92,8 @@ def _labelled(row: Mapping[str, Any], name: str, weights: np.ndarray) -> tuple[s
   cell = max(10, min(28, _LARGE // max(weights.shape)))
   left = 12 + 7 * max(map(len, queries))
   above = 24 + 7 * max(map(len, keys))
-  parts = [
-    f'<text y="14" font-size="14" font-weight="600">{html.escape(title_of(name))}, layer {row["layers"][name][0]}</text>'
-  ]
+  title = f'{title_of(name)}, layer {row["layers"][name][0]}'
+  parts = [f'<text y="14" font-size="14" font-weight="600">{html.escape(title)}</text>']
   parts += [_text(token, left - 6, above + place * cell + cell / 2 + 4, 'end') for place, token in enumerate(queries)]
   for place, token in enumerate(keys):
     x = left + place * cell + cell / 2 + 4

@@ -109,7 +109,7 @@ def test_hidden_states_are_what_the_outputs_are_made_of(case):
 
 
 def test_given_vectors_take_the_place_of_those_of_the_tokens(case):
-  name, model, params, batch, _ = case
+  _, model, params, batch, _ = case
   apply = jax.jit(lambda p, more: model.apply({'params': p, **more}, batch))
   expected = apply(params, {})
   _, left = jax.jit(lambda p: model.apply({'params': p}, batch, mutable=(VECTORS,)))(params)
