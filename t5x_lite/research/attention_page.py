@@ -74,12 +74,17 @@ function value(layer, head, query, key) {
   if (head >= 0) return one(head);
   let sum = 0; for (let h = 0; h < heads; h++) sum += one(h); return sum / heads;
 }
-function draw(canvas, layer, head) {
-  const [, , rows, columns] = maps().shape; canvas.width = columns; canvas.height = rows;
-  const context = canvas.getContext('2d'), image = context.createImageData(columns, rows);
-  for (let q = 0; q < rows; q++) for (let k = 0; k < columns; k++) {
-    const c = shades[Math.round(Math.sqrt(value(layer, head, q, k)) * 255)], p = 4 * (q * columns + k);
-    image.data[p] = c[0]; image.data[p + 1] = c[1]; image.data[p + 2] = c[2]; image.data[p + 3] = 255; }
+// A map, or in small the largest probability of each of at most `most` x `most` patches.
+function draw(canvas, layer, head, most) {
+  const own = maps(), [, heads, rows, columns] = own.shape, all = bytes();
+  const high = Math.min(rows, most), wide = Math.min(columns, most); canvas.width = wide; canvas.height = high;
+  const found = new Uint8Array(high * wide), start = (layer * heads + Math.max(head, 0)) * rows * columns;
+  for (let q = 0; q < rows; q++) { const line = Math.floor(q * high / rows) * wide;
+    for (let k = 0; k < columns; k++) { const p = line + Math.floor(k * wide / columns);
+      const v = head < 0 ? Math.round(Math.sqrt(value(layer, head, q, k)) * 255) : all[start + q * columns + k];
+      if (v > found[p]) found[p] = v; } }
+  const context = canvas.getContext('2d'), image = context.createImageData(wide, high);
+  found.forEach((v, p) => { image.data.set(shades[v], 4 * p); image.data[4 * p + 3] = 255; });
   context.putImageData(image, 0, 0);
 }
 function options(select, names, chosen) {
@@ -111,6 +116,25 @@ function point(which, place) {
   at('told').textContent = `${shown(side(which)[place])} ${out ? 'sees' : 'is seen by'}: ` + most.map(([v, i]) =>
     `${shown(side(out ? 'keys' : 'queries')[i])} ${v.toFixed(3)}`).join(',  ');
 }
+// The table of all maps, which only another text or another kind of attention changes.
+let drawn = '';
+function grid(own) {
+  const table = at('grid'), heads = own.shape[1];
+  if (drawn !== state.text + state.name) {
+    drawn = state.text + state.name; table.replaceChildren();
+    const top = table.insertRow(); top.appendChild(document.createElement('th'));
+    for (let h = 0; h < heads; h++) { const th = document.createElement('th'); top.appendChild(th).textContent = h; }
+    own.layers.forEach((number, layer) => { const line = table.insertRow(), th = document.createElement('th');
+      th.textContent = number; th.className = 'row'; line.appendChild(th);
+      for (let h = 0; h < heads; h++) { const canvas = document.createElement('canvas'); draw(canvas, layer, h, 44);
+        canvas.title = `layer ${number}, head ${h}`;
+        canvas.onclick = () => { state.layer = layer; state.head = h; again(); };
+        line.insertCell().appendChild(canvas); } });
+  }
+  table.querySelectorAll('canvas').forEach((canvas, place) => { const h = place % heads;
+    const chosen = (place - h) / heads === state.layer && (h === state.head || state.head < 0);
+    canvas.className = chosen ? 'chosen' : ''; });
+}
 function again() {
   const text = data.texts[state.text], own = maps(), [layers, heads, rows, columns] = own.shape;
   state.layer = Math.min(state.layer, layers - 1); state.head = Math.min(state.head, heads - 1);
@@ -120,19 +144,10 @@ function again() {
   at('of').textContent = own.title;
   at('query-label').textContent = 'these see'; at('key-label').textContent = 'these are seen';
   spans(at('queries'), side('queries'), 'queries'); spans(at('keys'), side('keys'), 'keys');
-  const large = at('large'); draw(large, state.layer, state.head);
+  const large = at('large'); draw(large, state.layer, state.head, 1024);
   const cell = Math.max(1, Math.min(24, Math.floor(480 / Math.max(rows, columns))));
   large.style.width = `${columns * cell}px`; large.style.aspectRatio = `${columns} / ${rows}`;
-  const grid = at('grid'); grid.replaceChildren();
-  const head = grid.insertRow(); head.appendChild(document.createElement('th'));
-  for (let h = 0; h < heads; h++) { const th = document.createElement('th'); th.textContent = h; head.appendChild(th); }
-  own.layers.forEach((number, layer) => { const line = grid.insertRow(), th = document.createElement('th');
-    th.textContent = number; th.className = 'row'; line.appendChild(th);
-    for (let h = 0; h < heads; h++) { const canvas = document.createElement('canvas'); draw(canvas, layer, h);
-      canvas.title = `layer ${number}, head ${h}`;
-      canvas.onclick = () => { state.layer = layer; state.head = h; again(); };
-      if (layer === state.layer && (h === state.head || state.head < 0)) canvas.className = 'chosen';
-      line.insertCell().appendChild(canvas); } });
+  grid(own);
   const way = at('way').value === 'out' ? 'queries' : 'keys';
   if (state.held && state.held.place < side(state.held.which).length) point(state.held.which, state.held.place);
   else { state.held = null; point(way, way === 'queries' ? side(way).length - 1 : 0); }

@@ -40,7 +40,7 @@ def render(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
   note = (
     f'<p>By {_METHODS[first["method"]]}{against}. <span class="key" style="background:{_shade(0.7)}">adds</span> to '
     f'the score, <span class="key" style="background:{_shade(-0.7)}">takes</span> from it; the strongest of each is '
-    'the darkest. Point at a token for its number.</p>'
+    'the darkest. Outlined: where it is predicted. Point at a token for its number.</p>'
   )
   return pages.page(title, note + ''.join(_text(number, row) for number, row in enumerate(rows, start=1)), _STYLE)
 
