@@ -83,7 +83,8 @@ def probe(
   num_classes = int(max(labels.max(), control.max())) + 1
   found = np.zeros((2, 2, len(states)))
   for task, wanted in enumerate((labels, control)):
-    guessed = _fit_and_guess(states, np.asarray(wanted, np.int32), ~is_test, num_classes, decay)
+    with jax.numpy_dtype_promotion('standard'):  # Optax promotes implicitly.
+      guessed = _fit_and_guess(states, np.asarray(wanted, np.int32), ~is_test, num_classes, decay)
     right = np.asarray(guessed) == wanted
     found[task] = right[:, is_test].mean(axis=1), right[:, ~is_test].mean(axis=1)
   (real, train), (other, _) = found

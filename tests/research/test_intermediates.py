@@ -45,7 +45,8 @@ def made(name, **changes):
   model = make(dataclasses.replace(config, **changes))
   params = nn.unbox(jax.jit(model.init)({'params': jax.random.key(0)}, rows(name)))['params']
   # Larger than they are initialised, so that attention is not even.
-  return model, jax.tree.map(lambda x: x * 4 if x.ndim > 1 else x, params)
+  larger = lambda path, x: x * 3 if path[-1].key == 'kernel' else x  # noqa: E731
+  return model, jax.tree_util.tree_map_with_path(larger, params)
 
 
 def unstacked(params):
