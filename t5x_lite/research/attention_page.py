@@ -16,6 +16,7 @@ MOST_VALUES = 40_000_000  # a byte each
 _SHADES = 255
 
 _STYLE = """
+h1 { overflow-wrap: anywhere }
 .choice { display: flex; flex-wrap: wrap; gap: .5rem 1rem; margin: .8rem 0; align-items: center }
 .choice label { color: #555; font-size: .87rem } select { font: inherit; padding: .25rem .4rem; max-width: 80vw }
 .tokens { line-height: 2.1; margin: .3rem 0 1rem } .tokens span { border: 1px solid #ddd; border-radius: 4px;

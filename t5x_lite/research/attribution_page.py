@@ -16,6 +16,7 @@ _METHODS = {
   'gradients_times_input': 'gradients times inputs',
 }
 _STYLE = """
+h1, h2 { overflow-wrap: anywhere }
 .tokens { line-height: 2; margin: .2rem 0 .8rem } .tokens span { white-space: pre-wrap; padding: .15rem .1rem;
   border-radius: 3px; overflow-wrap: anywhere } .tokens span.about { outline: 2px solid #1c1c1c }
 .target { border-top: 1px solid #ddd; padding-top: .4rem; margin-top: .8rem } .target b { white-space: pre-wrap;
