@@ -9,7 +9,10 @@ from t5x_lite.core import pages
 
 _WIDTH, _HEIGHT, _LEFT, _TOP = 640, 300, 44, 12
 _LINES = (('accuracy', '#2171b5', ''), ('control_accuracy', '#a3192d', '5 4'))
-_STYLE = 'h1 { overflow-wrap: anywhere } svg { max-width: 100%; height: auto } svg text { font-size: 12px; fill: #444 } figure { margin: .5rem 0 }\n'
+_STYLE = """
+h1 { overflow-wrap: anywhere } figure { margin: .5rem 0 }
+svg { max-width: 100%; height: auto } svg text { font-size: 12px; fill: #444 }
+"""
 
 
 def render(title: str, rows: Sequence[Mapping[str, Any]], facts: Mapping[str, float | int]) -> str:
