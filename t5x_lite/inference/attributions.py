@@ -244,13 +244,14 @@ class _Question:
       return chosen - jax.nn.logsumexp(logits[:, 0], axis=-1) if self.head in _OF_TOKENS else chosen
 
     def zero(path: tuple[Any, ...], own: jax.Array) -> jax.Array:
-      name = key(path[-1].key, INPUT_TOKENS)
+      name = key(path[-1].key.removeprefix('of_'), INPUT_TOKENS)
       return jnp.where((batch[name] == empty[name])[..., None], own, jnp.zeros((), own.dtype))
 
     own = vectors(batch)
     base = jax.tree_util.tree_map_with_path(zero, own) if self.options.baseline == 'zero' else vectors(empty)
     found = attributions.attribute(self.options.method, score, own, base, self.options.steps)
-    sides = {path[-1].key: leaf for path, leaf in jax.tree_util.tree_leaves_with_path(found.attributions)}
+    leaves = jax.tree_util.tree_leaves_with_path(found.attributions)
+    sides = {path[-1].key.removeprefix('of_'): leaf for path, leaf in leaves}
     return found._replace(attributions=sides)
 
   def _logits(self, variables: Any, batch: Batch, position: jax.Array) -> jax.Array:

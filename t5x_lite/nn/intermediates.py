@@ -42,7 +42,8 @@ def vectors_of_tokens(module: nn.Module, side: str, found: jax.Array) -> jax.Arr
     side: 'encoder' or 'decoder'.
     found: the vectors of its tokens.
   """
-  leave(module, VECTORS, side, found)
-  if not module.is_mutable_collection(VECTORS) and module.has_variable(VECTORS, side):
-    return module.get_variable(VECTORS, side)
+  name = f'of_{side}'  # not the side itself, which T5 calls a submodule
+  leave(module, VECTORS, name, found)
+  if not module.is_mutable_collection(VECTORS) and module.has_variable(VECTORS, name):
+    return module.get_variable(VECTORS, name)
   return found
