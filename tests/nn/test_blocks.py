@@ -77,7 +77,9 @@ def test_scanned_equals_unrolled(flavour):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('scan', 'remat'), [*itertools.product((True, False), ('elementwise', 'minimal', 'full', 'offload'))])
+@pytest.mark.parametrize(
+  ('scan', 'remat'), [*itertools.product((True, False), ('elementwise', 'minimal', 'full', 'offload'))]
+)
 def test_remat_changes_nothing(scan, remat):
   flavour, x, context = {**FLAVOURS[1], 'dropout_rate': 0.3}, inputs(), Context(mask=Mask(causal=True))
   plain, rematted = make(flavour, scan=scan), make(flavour, scan=scan, remat=remat)
