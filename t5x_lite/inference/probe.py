@@ -48,13 +48,13 @@ class Probe:
   def read(self, fields: Mapping[str, Any]) -> Item:
     """The ids of a text, its words' places among them, and its labels."""
     if self.field in fields:
-      text, tab, label = str(fields[self.field]).rpartition('\t')
+      text, tab, behind = str(fields[self.field]).rpartition('\t')
       if not tab:
         raise ValueError('no label: expected a text, a tab and a label')
-      fields = {'text': text, 'label': label}
+      fields = {'text': text, 'label': behind}
     if 'words' in fields:
       return self._read_words(classify.texts_field(fields, 'words'), classify.texts_field(fields, 'tags'))
-    label = fields.get('label')
+    label: Any = fields.get('label')
     if isinstance(label, bool) or not isinstance(label, str | int) or not str(label).strip():
       raise ValueError(f'expected a text or a whole number under "label", got {label!r}')
     item = self._states.read({'text': rows.text_field(fields, 'text', 'inputs')})
