@@ -4,10 +4,10 @@
     python experiments/benchmarks/tpu.py peer --t5x=T5X_CHECKOUT [--rounds=1]
     python experiments/benchmarks/tpu.py devices
 
-`peer`: the train step of T5 1.1 base on v5e:2x4, 128 rows of 512 / 114, bfloat16, no dropout, parameters on every
-device, by `python -m t5x_lite.plan` and by T5X's own network (see `tpu_peers.py`), taking turns: layers unrolled with
-nothing computed again, and scanned with all of a layer computed again. Ratios are ours to T5X's; the goal of each is
-one half.
+`peer`: the train step of T5 1.1 base on v5e:2x4, 128 rows of 512 / 114, bfloat16, no dropout, by
+`python -m t5x_lite.plan` and by T5X's own network (see `tpu_peers.py`), taking turns: layers unrolled with no product
+computed again, and scanned with all of a layer computed again; parameters on every device, and scanned also as
+`meshes/v5e_2x4.gin` cuts them. Ratios are ours to T5X's; the goal of each is one half.
 
 `devices`: memory of a device for T5 1.1 xxl (11B), fully sharded, from 8 devices of v5p to 512, with 8 rows a device.
 The ratio is of the state (parameters and optimiser), times devices, to what 8 devices hold: 1 is exactly 1 / devices.
@@ -26,10 +26,13 @@ from typing import Any
 PEER = pathlib.Path(__file__).with_name('tpu_peers.py')
 TOPOLOGY, ROWS = 'v5e:2x4', 128
 UNROLLED, SCANNED = 'unrolled', 'scanned, full remat'
-OURS = {
-  UNROLLED: ['SCAN_LAYERS=False'],
-  SCANNED: ['REMAT_POLICY=full', 'Learner.vocab_chunk=4096'],
-}
+ON_EACH, CUT = 'meshes/data_parallel.gin', 'meshes/v5e_2x4.gin'
+_FULL = ['REMAT_POLICY=full', 'Learner.vocab_chunk=4096']
+OURS = (  # as what, beside which of T5X's, on which mesh, and how
+  ('ours', UNROLLED, ON_EACH, ['SCAN_LAYERS=False', 'REMAT_POLICY=elementwise', 'Learner.vocab_chunk=4096']),
+  ('ours', SCANNED, ON_EACH, _FULL),
+  ('ours, parameters cut', SCANNED, CUT, _FULL),
+)
 CURVE = {'v5p:2x2x2': 8, 'v5p:2x2x4': 16, 'v5p:4x4x4': 64, 'v5p:4x8x8': 256, 'v5p:8x8x8': 512}
 GIB = 1 << 30
 
@@ -53,28 +56,22 @@ def peer(checkout: str, rounds: int) -> None:
   """Ours beside T5X's."""
   found: dict[tuple[str, str], list[dict[str, float]]] = {}
   for _ in range(rounds):
-    for form, settings in OURS.items():
-      common = [f'BATCH_SIZE={ROWS}', 'ACTIVATION_DTYPE=bfloat16', 'DROPOUT_RATE=0.0']
-      ours = plan(['t5_1_1_base.gin', 'meshes/data_parallel.gin'], TOPOLOGY, common + settings)
-      temporaries = ours['memory']['temporaries_bytes'] + ours['memory']['activations_bytes']
-      found.setdefault((form, 'ours'), []).append(
-        {'temporaries_bytes': temporaries, 'compile_seconds': ours['compile_seconds']}
-      )
+    for form in (UNROLLED, SCANNED):
       theirs = [sys.executable, str(PEER), checkout, TOPOLOGY, 'base', str(ROWS)]
       found.setdefault((form, 'T5X'), []).append(last_json(theirs + ['--scanned'] * (form == SCANNED)))
+    for whose, form, mesh, settings in OURS:
+      common = [f'BATCH_SIZE={ROWS}', 'ACTIVATION_DTYPE=bfloat16', 'DROPOUT_RATE=0.0']
+      ours = plan(['t5_1_1_base.gin', mesh], TOPOLOGY, common + settings)
+      temporaries = ours['memory']['temporaries_bytes'] + ours['memory']['activations_bytes']
+      row = {'temporaries_bytes': temporaries, 'compile_seconds': ours['compile_seconds']}
+      found.setdefault((form, whose), []).append(row)
   print('| | temporaries, GiB | ratio | compile, s | ratio |\n|---|---|---|---|---|')
-  for form in OURS:
-    medians = {
-      who: {
-        name: statistics.median(row[name] for row in found[form, who])
-        for name in ('temporaries_bytes', 'compile_seconds')
-      }
-      for who in ('ours', 'T5X')
-    }
-    for who, row in medians.items():
-      memory, seconds = row['temporaries_bytes'], row['compile_seconds']
-      ratios = [value / medians['T5X'][name] for name, value in row.items()]
-      print(f'| {form}, {who} | {memory / GIB:.2f} | {ratios[0]:.2f} | {seconds:.0f} | {ratios[1]:.2f} |')
+  for (form, whose), rows in sorted(found.items(), reverse=True):
+    names = ('temporaries_bytes', 'compile_seconds')
+    memory, seconds = (statistics.median(row[name] for row in rows) for name in names)
+    beside = [statistics.median(row[name] for row in found[form, 'T5X']) for name in names]
+    ratios = [value / other for value, other in zip((memory, seconds), beside, strict=True)]
+    print(f'| {form}, {whose} | {memory / GIB:.2f} | {ratios[0]:.2f} | {seconds:.0f} | {ratios[1]:.2f} |')
 
 
 def devices() -> None:
