@@ -29,8 +29,14 @@ class Variant:
   _names: Registry
 
   def values_below(self, parameter: str) -> dict[str, str]:
-    """The values that one argument of the call is made of; empty where it is a literal."""
-    value = self._call.arguments.get(parameter)
+    """The values that one argument of the call is made of; empty where it is a literal.
+
+    Args:
+      parameter: its name, or that of an argument of an argument, as in `dataset.tokenizer`.
+    """
+    value: Any = self._call
+    for name in parameter.split('.'):
+      value = value.arguments.get(name) if isinstance(value, Call) else None
     return record.resolved_values(value, self._names) if isinstance(value, Call) else {}
 
   def call(self, function: Callable[..., Any], **given: Any) -> Any:

@@ -18,7 +18,9 @@ from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.encoder.features import EncoderTaskFeatures
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
 from t5x_lite.runs.located import Found, locate
+from t5x_lite.scoring import continuations as continuations_lib
 from t5x_lite.scoring import items, language, page, review, submission
+from t5x_lite.scoring.continuations import Continuations
 from t5x_lite.scoring.scorer import Scorer
 from t5x_lite.training import checkpoints, orbax_store, processes
 from t5x_lite.training.learner import Learner
@@ -39,6 +41,7 @@ def evaluate(
   limit: int | None = None,
   eval_steps: int | None = None,
   report: bool = False,
+  continuations: Continuations | None = None,
   mesh: MeshShape = MeshShape(),  # noqa: B008, a frozen value
 ) -> int:
   """Scores checkpoints on every task of a mixture.
@@ -52,6 +55,8 @@ def evaluate(
     limit: of the records of each task; None: all.
     eval_steps: batches of a language model's evaluation; None: all, which bits per byte need.
     report: whether a page is written beside the predictions of each task: confusion matrix, calibration, worst errors.
+    continuations: of tasks that are text, what is measured instead of the loss: how well texts are continued that are
+      cut alike for models of any family, see `scoring.continuations`; None: the loss of the objective.
     mesh: how devices are arranged.
 
   Returns:
@@ -84,7 +89,9 @@ def evaluate(
     params = _params(trainer, found, isinstance(dataset.features, EncoderTaskFeatures))
     rows = []
     for member in members:
-      if member.name not in scorers:
+      if member.name not in scorers and continuations is not None:
+        values = continuations_lib.measure(trainer, params, own[member.name], continuations)
+      elif member.name not in scorers:
         values = language.measure(trainer, params, own[member.name], eval_steps)
       else:
         scorer = scorers[member.name]

@@ -23,7 +23,7 @@ COMPLETE, DIVERGED, FAILED = 'complete', 'diverged', 'failed'
 STATUSES = (COMPLETE, DIVERGED, FAILED)
 
 # Names, or last parts of names, of metrics of which less is better; of all others more is.
-_LESS_IS_BETTER = re.compile(r'(^|[/_])(loss|perplexity|bits_per_byte|error|ece|ter|seconds|bytes)$')
+_LESS_IS_BETTER = re.compile(r'(^|[/_])(loss|perplexity|bits_per_byte(_of_continuation)?|error|ece|ter|seconds|bytes)$')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,8 @@ OWN = ''  # the source of metrics that are of a run's own evaluations
 
 # Of an evaluation set, what has no influence on what is measured.
 _NOT_OF_EVALUATION = ('DatasetConfig.prefetch', 'DatasetConfig.shuffle', 'DatasetConfig.repeat')
+# And what has, where texts are continued that are cut before any tokenizer, objective or feature converter sees them.
+_OF_CONTINUATIONS = ('DatasetConfig.mixture_or_task_name', 'DatasetConfig.split')
 
 
 class Variant(Protocol):
@@ -27,7 +29,7 @@ class Variant(Protocol):
   text: str
 
   def values_below(self, parameter: str) -> dict[str, str]:
-    """The values that one argument of the call is made of."""
+    """The values that one argument of the call is made of, or an argument of an argument: `dataset.tokenizer`."""
 
 
 class Resolver(Protocol):
@@ -295,6 +297,10 @@ def _check_evaluations(sweep: Sweep, resolver: Resolver, variants: Mapping[str, 
 
 def _evaluation_set(variant: Variant, parameter: str) -> dict[str, str]:
   values = variant.values_below(parameter)
+  continued = variant.values_below('continuations') if parameter == 'dataset' else {}
+  if continued:
+    named = {key: value for key, value in values.items() if key.rpartition('/')[2] in _OF_CONTINUATIONS}
+    return continued | named | variant.values_below('dataset.mixture_or_task_name')
   kept = {key: value for key, value in values.items() if key.rpartition('/')[2] not in _NOT_OF_EVALUATION}
   return kept if parameter == 'dataset' else kept | {'eval_steps': variant.values.get('train.eval_steps', 'None')}
 

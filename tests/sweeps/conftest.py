@@ -39,13 +39,18 @@ class FakeVariant:
   text: str
 
   def values_below(self, parameter):
-    return {name: value for name, value in self.values.items() if name.startswith('eval/')}
+    known = {'eval_dataset': 'eval/', 'dataset': 'eval/', 'continuations': 'Continuations.'}
+    below = known.get(parameter, 'no such argument')
+    return {name: value for name, value in self.values.items() if name.startswith(below)}
 
 
 class FakeResolver:
   """A binding is a value; gin files are those of `files`."""
 
-  known = ('RATE', 'SIZE', 'DATA', 'RANDOM_SEED', 'TRAIN_STEPS', 'LoopConfig.max_seconds', 'eval/DatasetConfig.split')
+  known = (
+    *('RATE', 'SIZE', 'DATA', 'RANDOM_SEED', 'TRAIN_STEPS', 'LoopConfig.max_seconds'),
+    *('eval/DatasetConfig.split', 'eval/DatasetConfig.objective', 'Continuations.length'),
+  )
 
   def __init__(self, files=None):
     self.files = files or {'base.gin': {'RATE': '0', 'SIZE': '100', 'DATA': 'a', 'TRAIN_STEPS': '10'}}
