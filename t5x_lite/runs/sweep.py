@@ -237,7 +237,12 @@ class _Resolver:
     values = variant.values_below('dataset')
     key = frozenset((name, value) for name, value in values.items() if name.rpartition('.')[2] not in _NOT_OF_ORDER)
     if key not in self._orders:
-      self._orders[key] = variant.call(self._order)
+      try:
+        self._orders[key] = variant.call(self._order)
+      except errors.UsageError:
+        if any(self._orders.values()):  # The data are here, and it is the arm that cannot read them.
+          raise
+        self._orders[key] = None
     return self._orders[key]
 
   def tasks(self, variant: Any, parameter: str) -> list[str]:
@@ -271,8 +276,5 @@ class _Resolver:
       self._parameters[key] = tree.count_parameters(jax.eval_shape(init))
     return self._parameters[key]
 
-  def _order(self, *, dataset: DatasetConfig, **_: Any) -> str | None:
-    try:
-      return hashes.order_hash(dataset_config.open_dataset(dataset))
-    except errors.UsageError:
-      return None
+  def _order(self, *, dataset: DatasetConfig, **_: Any) -> str:
+    return hashes.order_hash(dataset_config.open_dataset(dataset))

@@ -19,7 +19,8 @@ OWN = ''  # the source of metrics that are of a run's own evaluations
 # Of an evaluation set, what has no influence on what is measured.
 _NOT_OF_EVALUATION = ('DatasetConfig.prefetch', 'DatasetConfig.shuffle', 'DatasetConfig.repeat')
 # And what has, where texts are continued that are cut before any tokenizer, objective or feature converter sees them.
-_OF_CONTINUATIONS = ('DatasetConfig.mixture_or_task_name', 'DatasetConfig.split')
+_MIXTURE = 'DatasetConfig.mixture_or_task_name'
+_OF_CONTINUATIONS = (_MIXTURE, 'DatasetConfig.split')
 
 
 class Variant(Protocol):
@@ -286,22 +287,38 @@ def _check_evaluations(sweep: Sweep, resolver: Resolver, variants: Mapping[str, 
           raise errors.UsageError(f'evaluation {source!r} of arm {name!r}: {error}') from error
     if source not in sources:
       continue
-    known = resolver.tasks(made[named], parameter)
-    for metric in sweep.metrics:
-      of, task, _ = source_of(sweep, metric)
-      if of == source and task not in known:
-        raise errors.unknown(f'task of metric {metric!r}:', task, known)
+    wanted = {metric: task for metric in sweep.metrics for of, task, _ in [source_of(sweep, metric)] if of == source}
+    of_mixture = {repr(_mixture(made[name], parameter)): name for name in (*made, named)}
+    for name in sorted(of_mixture.values(), key=lambda name: name != named):
+      known = resolver.tasks(made[name], parameter)
+      for metric, task in wanted.items():
+        if task not in known:
+          where = '' if name == named else f' in arm {name!r}'
+          raise errors.unknown(f'task of metric {metric!r}{where}:', task, known)
     if sweep.same_evaluation:
       _check_same(sources[source], {name: _evaluation_set(each, parameter) for name, each in made.items()}, named)
 
 
+def _mixture(variant: Variant, parameter: str) -> tuple[Any, ...]:
+  """What an evaluation is a mixture of."""
+  values = variant.values_below(parameter).items()
+  mixed = variant.values_below(f'{parameter}.mixture_or_task_name')
+  return [value for key, value in values if key.rpartition('/')[2] == _MIXTURE], mixed
+
+
 def _evaluation_set(variant: Variant, parameter: str) -> dict[str, str]:
+  """What a metric depends on. Tasks are evaluated one by one, whatever the mixture and its rates."""
   values = variant.values_below(parameter)
   continued = variant.values_below('continuations') if parameter == 'dataset' else {}
+  mixed = variant.values_below(f'{parameter}.mixture_or_task_name')
+  is_mixture = any(key.rpartition('/')[2].startswith('Mixture.') for key in mixed)
+  dropped = {*_NOT_OF_EVALUATION, *((_MIXTURE,) if is_mixture or not mixed else ())}
+  kept = {key: value for key, value in values.items() if key.rpartition('/')[2] not in dropped}
+  if is_mixture:
+    kept = {key: value for key, value in kept.items() if key not in mixed}
   if continued:
-    named = {key: value for key, value in values.items() if key.rpartition('/')[2] in _OF_CONTINUATIONS}
-    return continued | named | variant.values_below('dataset.mixture_or_task_name')
-  kept = {key: value for key, value in values.items() if key.rpartition('/')[2] not in _NOT_OF_EVALUATION}
+    kept = {key: value for key, value in kept.items() if key in mixed or key.rpartition('/')[2] in _OF_CONTINUATIONS}
+    return continued | kept
   return kept if parameter == 'dataset' else kept | {'eval_steps': variant.values.get('train.eval_steps', 'None')}
 
 
