@@ -302,8 +302,8 @@ def _check_evaluations(sweep: Sweep, resolver: Resolver, variants: Mapping[str, 
 def _mixture(variant: Variant, parameter: str) -> tuple[Any, ...]:
   """What an evaluation is a mixture of."""
   values = variant.values_below(parameter).items()
-  mixed = variant.values_below(f'{parameter}.mixture_or_task_name')
-  return [value for key, value in values if key.rpartition('/')[2] == _MIXTURE], mixed
+  named = [value for key, value in values if key.rpartition('/')[2] == _MIXTURE]
+  return named, variant.values_below(f'{parameter}.mixture_or_task_name')
 
 
 def _evaluation_set(variant: Variant, parameter: str) -> dict[str, str]:

@@ -35,7 +35,7 @@ def test_values_below_an_argument(resolve):
   assert resolve().values_below('test') == {
     key: value for key, value in resolve().values.items() if key.startswith('test/Reader')
   }
-  assert resolve().values_below('steps') == {}
+  assert resolve().values_below('steps') == {} == resolve().values_below('test.no_such') == resolve().values_below('no')
 
 
 def test_another_function_takes_the_arguments(resolve):

@@ -41,6 +41,8 @@ class Letters:
 class Texts:
   """A source of texts."""
 
+  splits = ('validation',)
+
   def __init__(self, *texts):
     self.texts = texts
 

@@ -50,6 +50,7 @@ class FakeResolver:
   known = (
     *('RATE', 'SIZE', 'DATA', 'RANDOM_SEED', 'TRAIN_STEPS', 'LoopConfig.max_seconds'),
     *('eval/DatasetConfig.split', 'eval/DatasetConfig.objective', 'Continuations.length'),
+    'eval/DatasetConfig.mixture_or_task_name',
   )
 
   def __init__(self, files=None):

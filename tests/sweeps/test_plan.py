@@ -73,3 +73,23 @@ def test_differences_that_are_meant_are_allowed(sweep, resolver):
   frozen = {'frozen': 'eval/DatasetConfig.split=validation'}
   made = plan.make(sweep(axes=axes, evaluations=frozen, metrics=('frozen/text/loss',)), resolver)
   assert plan.source_of(made.sweep, 'frozen/text/loss') == ('frozen', 'text', 'loss')
+
+
+def test_texts_that_are_continued_are_the_same_whatever_the_objective(sweep, resolver):
+  axes = {'o': {'a': 'eval/DatasetConfig.objective=lm', 'b': 'eval/DatasetConfig.objective=spans'}}
+  frozen = {'evaluations': {'frozen': ()}, 'metrics': ('frozen/text/bits_per_byte_of_continuation',)}
+  with pytest.raises(UsageError, match='objective: lm -> spans'):
+    plan.make(sweep(axes=axes, **frozen), resolver)
+  plan.make(sweep(axes=axes, bindings=('Continuations.length=9',), **frozen), resolver)
+  for differs in ('Continuations.length', 'eval/DatasetConfig.split'):
+    axes = {'o': {name: f'{differs}={name}' for name in ('8', '9')}}
+    with pytest.raises(UsageError, match='is not measured on the same'):
+      plan.make(sweep(axes=axes, bindings=('Continuations.length=9',), **frozen), resolver)
+
+
+def test_a_metric_is_of_a_task_that_every_arm_is_evaluated_on(sweep, resolver, monkeypatch):
+  axes = {'m': {'a': (), 'b': 'eval/DatasetConfig.mixture_or_task_name=others'}}
+  plan.make(sweep(axes=axes), resolver)
+  monkeypatch.setattr(resolver, 'tasks', lambda variant, _: ['others' if 'others' in str(variant.values) else 'text'])
+  with pytest.raises(UsageError, match="task of metric 'text/loss' in arm 'b'"):
+    plan.make(sweep(axes=axes), resolver)
