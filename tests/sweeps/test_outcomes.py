@@ -27,7 +27,17 @@ def test_an_unknown_status_is_refused():
     Outcome('a', 0, 'done')
 
 
-@pytest.mark.parametrize('name', ['loss', 'perplexity', 'embedded_text/loss', 'eval_bits_per_byte', 'seconds', 'a/b/pseudo_bits_per_byte_of_continuation'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'loss',
+    'perplexity',
+    'embedded_text/loss',
+    'eval_bits_per_byte',
+    'seconds',
+    'a/b/pseudo_bits_per_byte_of_continuation',
+  ],
+)
 def test_of_these_less_is_better(name):
   assert outcomes.less_is_better(name)
 
