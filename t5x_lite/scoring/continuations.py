@@ -11,8 +11,8 @@ Of the first kind are numbers of models that were trained to continue and of oth
 T5 after span corruption, is at a disadvantage. What a tokenizer drops (blanks, or a character that becomes an unknown
 id) costs its model little or nothing, and its bytes count.
 
-Sources: Salazar et al. 2020, section 2.1 (pseudo-log-likelihood); Gao et al. 2020, section 3.1 (bits by bytes of UTF-8);
-the order in which XLNet predicts is that of `inference.likelihood`.
+Sources: Salazar et al. 2020, section 2.1 (pseudo-log-likelihood); Gao et al. 2020, section 3.1 (bits by bytes of
+UTF-8); the order in which XLNet predicts is that of `inference.likelihood`.
 """
 
 from __future__ import annotations
