@@ -187,7 +187,7 @@ def test_t5_shows_its_three_kinds_of_attention_and_what_each_token_written_comes
   assert sorted(chosen['attention']) == ['cross', 'decoder']
   assert list(model.hidden_states('ab cd')[0]['hidden_states']) == ['encoder']
   assert model.hidden_states('ab cd', targets='ef')[0]['hidden_states']['decoder'].shape == (3, counts['decoder'], 8)
-  (row,) = model.attributions('ab cd', targets='ef', steps=128)
+  (row,) = model.attributions('ab cd', targets='ef', steps=512)
   assert len(row['attributions']) == counts['decoder']
   for place, target in enumerate(row['attributions']):
     assert abs(target['completeness_gap']) < 3e-2
