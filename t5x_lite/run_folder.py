@@ -99,6 +99,8 @@ def write_info(model_dir: str, trainer: Trainer, data: Mapping[str, Any], seed: 
     'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
     'processes': jax.process_count(),
     'seed': seed,
+    'parameters': total,
+    'flops_per_step': trainer.learner.module.flops_per_step(trainer.batch_spec),
     'data': dict(data),
   }
   path = pathlib.Path(model_dir) / RUN_INFO
