@@ -31,4 +31,4 @@ def script_json(value: Any) -> str:
   text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ':'))
   for character in '<>&\u2028\u2029':
     text = text.replace(character, f'\\u{ord(character):04x}')
-  return text
+  return text.encode('utf-8', 'backslashreplace').decode()  # halves of surrogate pairs, which UTF-8 cannot hold

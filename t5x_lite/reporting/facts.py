@@ -1,4 +1,4 @@
-"""What the files of a run's folder say besides metrics: configuration, versions, data, checkpoints, where it came from."""
+"""What the files of a run's folder say besides metrics: configuration, versions, data, checkpoints, lineage."""
 
 from __future__ import annotations
 
@@ -125,8 +125,8 @@ def _consumed(state: Mapping[str, Any]) -> dict[str, dict[str, float]]:
   sums = [_mapping(_mapping(shard).get('sums')) for shard in _mapping(state.get('shards')).values()]
   consumed: dict[str, dict[str, float]] = {}
   for name, written in (('examples', 'examples'), ('tokens', 'part_tokens')):
-    columns = [shard.get(written) for shard in sums]
-    if not columns or not all(isinstance(column, list) and len(column) == len(tasks) for column in columns):
+    columns = [shard.get(written, ()) for shard in sums]
+    if not all(isinstance(column, list) and len(column) == len(tasks) for column in columns):
       continue
     for place, task in enumerate(tasks):
       consumed.setdefault(task, {})[name] = float(sum(column[place] for column in columns))

@@ -47,7 +47,7 @@ def render(value: Mapping[str, Any], *, live: bool = False) -> str:
     live: whether the page is to ask its server for news.
   """
   style, script = _parts()
-  title = html.escape(value['title'])
+  title = html.escape(value['title'].encode('utf-8', 'replace').decode())
   return (
     f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
     '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

@@ -47,7 +47,7 @@ class Metrics:
 
 
 def read_metrics(folder: pathlib.Path) -> Metrics:
-  """The metrics of a run. A line half-written or broken is left out; of a step that is told twice the last one counts."""
+  """The metrics of a run. Broken lines are left out; of a step that is told twice the last row counts."""
   try:
     data = (folder / METRICS).read_bytes()
   except OSError:
