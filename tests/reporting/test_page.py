@@ -45,7 +45,7 @@ def test_nothing_in_a_file_can_become_html(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'text', ['</script>', '<!--', ']]>', '&lt;', '\u2028\u2029', '\\', '"', '\x00', '\ud83d\ude00']
+  'text', ['</script>', '<!--', ']]>', '&lt;', '\u2028\u2029', '\\', '"', '\x00', '\ud83d']
 )
 def test_json_in_a_script_is_the_same_value_without_markup(text):
   written = encoding.script_json({text: [text]})
