@@ -70,7 +70,7 @@ function folded(name, title, ...children) {
 }
 
 function choice(name, label, options, change) {
-  const select = element('select', { id: name, onchange: (event) => { state[name] = event.target.value; change(); } },
+  const select = element('select', { id: `choose-${name}`, onchange: (event) => { state[name] = event.target.value; change(); } },
     Object.entries(options).map(([value, text]) => element('option', { value, selected: state[name] === value }, text)));
   return element('label', {}, `${label} `, select);
 }

@@ -28,12 +28,14 @@ function stepsOf(run) {
 
 function overview() {
   const alone = report.runs.length === report.arms.length;
-  const columns = [{ name: 'arm' }, ...(alone ? [] : [{ name: 'run' }, { name: 'seed', number: true }]), { name: 'steps', number: true },
+  // A run of a sweep is named by its arm and seed, which stand there.
+  const named = report.runs.some((run) => run.name !== `${report.arms[run.arm].name}/${run.seed}`);
+  const columns = [{ name: 'arm' }, ...(alone || !named ? [] : [{ name: 'run' }]), ...(alone ? [] : [{ name: 'seed', number: true }]), { name: 'steps', number: true },
     { name: 'loss', number: true }, { name: 'least held-out loss', number: true }, { name: 'tokens', number: true }, { name: 'FLOPs', number: true },
     { name: 'training time', number: true }, { name: 'tokens/s', number: true }, { name: 'MFU', number: true },
     { name: 'parameters', number: true }, { name: 'devices' }, { name: 'written' }];
   const rows = report.runs.map((run) => ({ arm: run.arm, cells: [armCell(report.arms[run.arm]),
-    ...(alone ? [] : [run.name, { text: run.seed ?? '', order: run.seed }]), stepsOf(run), told('loss', last(run, 'loss')),
+    ...(alone || !named ? [] : [run.name]), ...(alone ? [] : [{ text: run.seed ?? '', order: run.seed }]), stepsOf(run), told('loss', last(run, 'loss')),
     told('loss', leastHeldOut(run)), told('tokens', run.spent.tokens), told('flops', run.spent.flops), told('seconds', run.spent.seconds),
     told('per_second', last(run, 'tokens_per_second')), told('mfu', last(run, 'mfu')), told('parameters', run.parameters),
     run.info.devices ?? '', { text: run.written ? ago(run.written) : '', order: run.written }] }));
@@ -107,11 +109,12 @@ function configuration() {
   const chosen = lines.filter((line) => !several || state.configuration === 'all' || line.kind !== 'same');
   const columns = [{ name: 'parameter' }, ...(several ? [{ name: 'what it is' }] : []), ...arms.map((arm) => ({ name: arms.length > 1 ? `${letter(arm.place)} ${arm.name}` : arm.name }))];
   const rows = chosen.map((line) => {
-    const first = line.of[arms[0].runs[0]];
+    const placesOf = (arm) => [...new Set(arm.runs.map((run) => line.of[run]))];
+    const first = placesOf(arms[0]).join();
     const cells = arms.map((arm) => {
-      const places = [...new Set(arm.runs.map((run) => line.of[run]))];
+      const places = placesOf(arm);
       const text = places.map((place) => line.values[place] ?? (report.runs.length > 1 ? 'not set' : '')).join(' | ');
-      return { text, order: text, mark: line.kind !== 'same' && (places.length > 1 || places[0] !== first) ? 'other' : '' };
+      return { text, order: text, mark: places.join() !== first ? 'other' : '' };
     });
     const note = [KINDS[line.kind], line.kind === 'same' && line.reason ? 'inert' : '', line.reason ? `(${line.reason})` : ''].filter(Boolean).join(' ');
     return { mark: line.kind, cells: [line.name, ...(several ? [{ text: note, order: Object.keys(KINDS).indexOf(line.kind) }] : []), ...cells] };

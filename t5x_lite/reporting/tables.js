@@ -1,6 +1,7 @@
 // Tables that sort by a click on a heading and filter by words.
 
 const MOST_ROWS = 300;
+const LONG = 36; // characters, beyond which a cell has several lines
 const refilters = {};
 
 function cellOf(value) {
@@ -12,6 +13,11 @@ function compare(one, other) {
   const [noneA, noneB] = [a === null || a === undefined || a === '', b === null || b === undefined || b === ''];
   if (noneA || noneB) return noneA - noneB;
   return typeof a === 'number' && typeof b === 'number' ? a - b : String(a).localeCompare(String(b), 'en', { numeric: true });
+}
+
+function classes(column, cell) {
+  const long = !cell.node && String(cell.text ?? '').length > LONG;
+  return [column.number ? 'number' : '', long ? 'long' : '', cell.mark].filter(Boolean).join(' ') || null;
 }
 
 // columns: [{name, number}]; rows: [{cells: [text | {text, order, node}], arm, mark}]
@@ -40,7 +46,7 @@ function table(name, columns, rows, options = {}) {
     heads.forEach((head, place) => head.setAttribute('aria-sort', own.by !== place ? 'none' : own.down ? 'descending' : 'ascending'));
     const shown = own.all ? kept : kept.slice(0, MOST_ROWS);
     body.replaceChildren(...shown.map((row) => element('tr', { class: row.mark || null }, row.cells.map((cell, place) =>
-      element(place === 0 && !columns[0].number ? 'th' : 'td', { class: [columns[place].number ? 'number' : '', cell.mark ?? ''].join(' ').trim() || null,
+      element(place === 0 && !columns[0].number ? 'th' : 'td', { class: classes(columns[place], cell),
         scope: place === 0 && !columns[0].number ? 'row' : null }, cell.node ? [cell.node] : [cell.text ?? ''])))));
     const rest = kept.length - shown.length;
     note.replaceChildren(kept.length < lines.length || rest ? `${shown.length} of ${lines.length} rows ` : '',

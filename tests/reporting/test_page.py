@@ -44,9 +44,7 @@ def test_nothing_in_a_file_can_become_html(tmp_path):
   assert shown(text)['samples'][0]['texts'][0][0] == [BAD] * 3
 
 
-@pytest.mark.parametrize(
-  'text', ['</script>', '<!--', ']]>', '&lt;', '\u2028\u2029', '\\', '"', '\x00', '\ud83d']
-)
+@pytest.mark.parametrize('text', ['</script>', '<!--', ']]>', '&lt;', '\u2028\u2029', '\\', '"', '\x00', '\ud83d'])
 def test_json_in_a_script_is_the_same_value_without_markup(text):
   written = encoding.script_json({text: [text]})
   assert json.loads(written.encode()) == {text: [text]}
