@@ -85,7 +85,7 @@ function letters(ends, right) {
 }
 
 function chart(metric, counts) {
-  const svg = drawing('svg', { class: 'chart', height: HEIGHT, tabindex: '0', role: 'img' });
+  const svg = drawing('svg', { class: 'chart', height: HEIGHT, tabindex: '0', role: 'img', 'aria-label': metric });
   const tip = element('div', { class: 'tip', hidden: true });
   const caption = element('figcaption', {}, element('b', {}, metric), element('span', { class: 'note' }, counts));
   const figure = element('figure', { 'data-metric': metric }, caption, svg, tip);

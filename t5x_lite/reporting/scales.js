@@ -8,6 +8,7 @@ function niceStep(span, count) {
 
 function linearTicks(low, high, count) {
   const step = niceStep(high - low, count), ticks = [];
+  if (!(high - low > Math.max(Math.abs(low), Math.abs(high)) * 1e-12)) return [low]; // no steps that a number can take
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) ticks.push(i * step);
   return ticks;
 }
@@ -72,6 +73,8 @@ function heights(lines, left, right) {
   }
   if (low > high) return null;
   if (state.logY) return [low / 1.08, high * 1.08];
+  const size = Math.max(Math.abs(low), Math.abs(high));
+  if (high - low < size * 1e-6) [low, high] = [low - size * 1e-3, high + size * 1e-3]; // the same but for rounding
   const margin = (high - low) * 0.06 || Math.abs(high) * 0.06 || 0.5;
   return [low >= 0 && low - margin < 0 ? 0 : low - margin, high + margin];
 }

@@ -54,7 +54,7 @@ def sweep(tmp_path_factory):
 def opened(window, sweep, tmp_path):
   value = payload.Reader(folders.find([str(sweep)]), may_change, BAD).read()
   page.write(tmp_path / 'report.html', page.render(value))
-  window.resize(1280, 900)
+  window.resize(1280, 3000)  # charts out of sight wait until they are scrolled to
   window.open((tmp_path / 'report.html').as_uri())
   window.wait("document.querySelector('[data-metric=loss] .line')")
   yield window
@@ -187,7 +187,7 @@ def test_what_differs_is_listed_and_everything_on_demand(opened):
 
 
 def test_a_pointer_is_told_the_values_below_it(opened):
-  opened.pointer('[data-metric=loss] svg', {'type': 'pointerMove', 'x': -200, 'y': 0})
+  opened.pointer('[data-metric=loss] svg', {'type': 'pointerMove', 'x': -60, 'y': 0})
   assert 'low' in opened.run('return document.querySelector("[data-metric=loss] .tip:not([hidden])").textContent')
 
 
@@ -212,7 +212,8 @@ def test_texts_and_lines_stand_out(opened, scheme):
         const c = part / 255; return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4 });
       return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2] };
     const paper = light(getComputedStyle(document.body).backgroundColor), out = {};
-    const ratio = (color) => { const [a, b] = [light(color), paper].sort((x, y) => y - x); return (a + 0.05) / (b + 0.05) };
+    const ratio = (color) => {
+      const [a, b] = [light(color), paper].sort((x, y) => y - x); return (a + 0.05) / (b + 0.05) };
     out.text = ratio(getComputedStyle(document.body).color);
     out.note = ratio(getComputedStyle(document.querySelector('.note')).color);
     out.link = ratio(getComputedStyle(document.querySelector('a')).color);
