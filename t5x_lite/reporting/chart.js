@@ -49,18 +49,21 @@ function axisText(value) {
   return AXES[state.axis].unit === 'seconds' ? duration(value) : short(value, 4);
 }
 
-function tickText(metric, value) {
-  if (metric.endsWith('_bytes') || /(mfu|fraction)$/.test(metric)) return amount(metric, value, 3);
-  return Math.abs(value) >= 1e4 ? short(value) : plain(value, 3);
+// A tick with as many digits as tell it from its neighbours.
+function tickText(metric, value, step) {
+  const digits = Math.max(3, Math.ceil(Math.log10((Math.abs(value) / step) || 1) + 1e-9) + 1);
+  if (metric.endsWith('_bytes') || /(mfu|fraction)$/.test(metric)) return amount(metric, value, digits);
+  return Math.abs(value) >= 1e4 ? short(value, digits) : plain(value, digits);
 }
 
 function axes(metric, across, up, width) {
   const group = drawing('g', { class: 'axes' });
   const floor = HEIGHT - MARGIN.bottom;
-  for (const tick of up.ticks(5)) {
+  const ticks = up.ticks(5), step = state.logY || ticks.length < 2 ? Infinity : ticks[1] - ticks[0];
+  for (const tick of ticks) {
     const y = up.at(tick);
     group.append(drawing('line', { x1: MARGIN.left, x2: width - MARGIN.right, y1: y, y2: y }),
-      drawing('text', { x: MARGIN.left - 6, y: y + 4, 'text-anchor': 'end' }, tickText(metric, tick)));
+      drawing('text', { x: MARGIN.left - 6, y: y + 4, 'text-anchor': 'end' }, tickText(metric, tick, step)));
   }
   for (const tick of across.ticks(Math.max(2, Math.floor(width / 110)))) {
     const x = across.at(tick);

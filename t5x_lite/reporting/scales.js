@@ -74,7 +74,7 @@ function heights(lines, left, right) {
   if (low > high) return null;
   if (state.logY) return [low / 1.08, high * 1.08];
   const size = Math.max(Math.abs(low), Math.abs(high));
-  if (high - low < size * 1e-6) [low, high] = [low - size * 1e-3, high + size * 1e-3]; // the same but for rounding
+  if (high - low < size * 1e-6) [low, high] = [low - size * 0.05, high + size * 0.05]; // the same but for rounding
   const margin = (high - low) * 0.06 || Math.abs(high) * 0.06 || 0.5;
   return [low >= 0 && low - margin < 0 ? 0 : low - margin, high + margin];
 }
