@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from t5x_lite.core import errors
-from t5x_lite.sweeps import outcomes
+from t5x_lite.sweeps import outcomes, verdicts
 
 METRICS, CONFIG, RUN_INFO = 'metrics.jsonl', 'config.gin', 'run-info.json'  # of a run's folder
 _MOST_NAMED = 4
@@ -128,12 +128,12 @@ def _entries(folder: pathlib.Path) -> list[str]:
 def _sweep(path: pathlib.Path, word: str, name: str) -> Sweep:
   try:
     plan = json.loads((path / outcomes.SWEEP).read_text(encoding='utf-8'))
-    arms = [arm['name'] for arm in plan['arms']]
-  except (ValueError, KeyError, TypeError) as error:
-    raise errors.UsageError(f'{word}/{outcomes.SWEEP}: not what a sweep writes ({type(error).__name__})') from error
+    arms = verdicts.read_plan(path).arms
+  except (ValueError, OSError) as error:
+    raise errors.UsageError(f'{word}/{outcomes.SWEEP}: not what a sweep writes ({error})') from error
   if not arms:
     raise errors.UsageError(f'{word}/{outcomes.SWEEP}: a sweep without arms')
-  return Sweep(path, str(plan.get('name') or name), plan)
+  return Sweep(path, str(plan['name'] or name), plan)
 
 
 def sweep_places(sweep: Sweep) -> list[Place]:

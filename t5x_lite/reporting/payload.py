@@ -82,7 +82,7 @@ class Reader:
       'evaluations': _evaluations(shown),
       'samples': samples.collect([run.place.path for run in shown]),
       'configuration': self._configuration(shown, arms),
-      'sweeps': [verdict_tables.tables(sweep) for sweep in self._found.sweeps],
+      'sweeps': [verdict_tables.results(sweep) for sweep in self._found.sweeps],
     }
 
   def _run(self, place: Place) -> _Run:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import pathlib
 
+from t5x_lite.sweeps import outcomes
+from t5x_lite.sweeps.outcomes import Outcome
+
 
 def write_run(folder, losses, *, values=None, seed=0, samples=(), evals=(), shares=None, config='', lineage=None):
   """A run with a row of training for each loss, every 10 steps."""
@@ -54,4 +57,6 @@ def write_sweep(folder, arms, seeds=(0, 1)):
   planned = [{'name': name, 'description': f'loss {loss}', 'bindings': []} for name, loss in arms.items()]
   plan = {'name': 'mine', 'arms': planned, 'baseline': next(iter(arms)), 'seeds': list(seeds), 'metrics': ['loss']}
   (folder / 'sweep.json').write_text(json.dumps(plan))
+  ended = [Outcome(name, seed, 'complete', {'loss': loss + seed / 10}) for name, loss in arms.items() for seed in seeds]
+  outcomes.write(folder, ended)
   return pathlib.Path(folder)

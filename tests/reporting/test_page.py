@@ -81,6 +81,9 @@ def test_arms_have_bands_over_their_seeds(tmp_path):
   lines = {line['name']: line for line in value['configuration']['lines']}
   assert lines['Learner.z_loss']['kind'] == 'differs'
   assert lines['Learner.z_loss']['of'] == [0, 0, 1, 1]
+  section = value['sweeps'][0]['sections'][0]
+  assert 'loss' in section['title'] and section['rows'][0]['baseline']
+  assert 'worse' in section['rows'][1]['cells'] or 'cannot tell' in section['rows'][1]['cells']
 
 
 def test_runs_that_share_all_but_the_seed_are_an_arm(tmp_path):

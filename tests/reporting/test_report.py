@@ -52,7 +52,7 @@ def made(tmp_path, what):
       (path / 'metrics.jsonl').unlink()
   elif what == 'sweep':
     path.mkdir()
-    (path / 'sweep.json').write_text('{"arms": [{"name": "a"}]}')
+    (path / 'sweep.json').write_text('{"name": "n", "arms": [{"name": "a"}], "seeds": [0], "metrics": []}')
   elif what == 'broken':
     path.mkdir()
     (path / 'sweep.json').write_text('{"arms": ')
