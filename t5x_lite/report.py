@@ -15,7 +15,6 @@ from absl import flags
 
 from t5x_lite.cli import command, record
 from t5x_lite.core import errors
-from t5x_lite.reporting import folders, page, payload, server
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -28,6 +27,8 @@ def _define(values: flags.FlagValues) -> None:
 
 
 def _report(given: flags.FlagValues, words: tuple[str, ...]) -> int:
+  from t5x_lite.reporting import folders, page, payload, server  # NumPy comes with them
+
   if not words:
     raise errors.UsageError('no run: expected the folder of a run or a sweep, such as runs/t5_small')
   if not given.output and not given.serve:

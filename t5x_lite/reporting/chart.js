@@ -46,7 +46,8 @@ function nearest(x, value) {
 }
 
 function axisText(value) {
-  return AXES[state.axis].unit === 'seconds' ? duration(value) : short(value, 4);
+  if (state.axis === 'seconds') return duration(value);
+  return short(state.axis === 'steps' && value >= 10 ? Math.round(value) : value, 4);
 }
 
 // A tick with as many digits as tell it from its neighbours.
@@ -152,7 +153,7 @@ function showTip(own, tip, place) {
     .sort((one, other) => other.line.y[other.i] - one.line.y[one.i]);
   const shown = found.slice(0, 10).map(({ line, i }) => element('div', {}, key(line.arm),
     `${letter(line.arm.place)} `, element('b', {}, amount(own.metric, line.y[i])),
-    line.low ? ` (${amount(own.metric, line.low[i])} to ${amount(own.metric, line.high[i])}, ${line.counts[i]} runs)` : '',
+    line.low ? ` (${amount(own.metric, line.low[i])} to ${amount(own.metric, line.high[i])}, ${line.counts[i]} ${line.counts[i] === 1 ? 'run' : 'runs'})` : '',
     ` ${line.name}`));
   const more = found.length > 10 ? element('div', {}, `and ${found.length - 10} more`) : null;
   tip.replaceChildren(element('div', { class: 'at' }, `${AXES[state.axis].label} ${axisText(value)}`), ...shown, more ?? '');

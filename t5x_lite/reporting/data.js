@@ -8,10 +8,10 @@ const state = {
 };
 
 const AXES = {
-  steps: { label: 'step', unit: '' },
-  tokens: { label: 'tokens', unit: '' },
-  flops: { label: 'FLOPs', unit: '' },
-  seconds: { label: 'training time', unit: 'seconds' },
+  steps: { label: 'step' },
+  tokens: { label: 'tokens' },
+  flops: { label: 'FLOPs' },
+  seconds: { label: 'training time' },
 };
 
 function decode(text, Kind) {

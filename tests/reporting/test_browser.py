@@ -188,7 +188,7 @@ def test_what_differs_is_listed_and_everything_on_demand(opened):
 
 def test_a_pointer_is_told_the_values_below_it(opened):
   opened.pointer('[data-metric=loss] svg', {'type': 'pointerMove', 'x': -60, 'y': 0})
-  assert 'low' in opened.run('return document.querySelector("[data-metric=loss] .tip:not([hidden])").textContent')
+  assert 'C 3.' in opened.run('return document.querySelector("[data-metric=loss] .tip:not([hidden])").textContent')
 
 
 @pytest.mark.parametrize('width', [390, 1280])
