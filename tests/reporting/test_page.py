@@ -6,6 +6,7 @@ import importlib.util
 import json
 import pathlib
 import re
+import tomllib
 
 import pytest
 
@@ -123,3 +124,10 @@ def test_long_runs_and_many_of_them_stay_small(tmp_path):
   value = read(run)
   assert value['runs'][0]['curves']['loss']['of'] == 20_000
   assert len(page.render(value)) < 1_000_000
+
+
+def test_every_script_is_part_of_the_page_and_of_the_package():
+  folder = pathlib.Path(page.__file__).parent
+  assert {path.name for path in folder.glob('*.js')} == set(page.SCRIPTS)
+  project = tomllib.loads((folder.parents[1] / 'pyproject.toml').read_text())
+  assert {'*.js', '*.css'} <= set(project['tool']['setuptools']['package-data']['t5x_lite.reporting'])
