@@ -11,7 +11,8 @@ from t5x_lite.reporting.facts import Facts
 
 DIFFERS, HOW, SEED, INERT, SAME = 'differs', 'how', 'seed', 'inert', 'same'
 KINDS = (DIFFERS, INERT, HOW, SEED, SAME)  # as they are listed
-UNKNOWN = None
+
+_SEEDS = ('.seed', '.random_seed')
 
 Values = Mapping[str, str]
 
@@ -110,7 +111,7 @@ def _line(
   if reason:
     return Line(name, values, INERT, reason)
   last = name.rpartition('/')[2]
-  if last.endswith(('.seed', '.random_seed')):
+  if last.endswith(_SEEDS):
     return Line(name, values, SEED)
   return Line(name, values, HOW if may_change(last) else DIFFERS)
 
@@ -152,15 +153,18 @@ def _listed(name: str, lines: Sequence[Line]) -> bool:
   return any(line.name == name for line in lines)
 
 
-def arms(facts: Sequence[Facts], may_change: Callable[[str], bool]) -> list[int]:
-  """The arm of each run: runs whose resolved values differ in seeds and in how they go alone are of one arm."""
-  known: dict[tuple[tuple[str, str], ...], int] = {}
+def arms(facts: Sequence[Facts]) -> list[int]:
+  """The arm of each run: runs whose resolved values differ in seeds and folders alone are of one arm.
+
+  A run with the same seeds as another one is no further sample: it is an arm of its own.
+  """
+  known: dict[tuple[object, ...], int] = {}
+  copies: collections.Counter[tuple[tuple[str, str], ...]] = collections.Counter()
   found = []
   for place, run in enumerate(facts):
-    name = tuple(
-      (key, value)
-      for key, value in sorted(run.values.items())
-      if not key.endswith(('.seed', '.random_seed')) and not may_change(key.rpartition('/')[2])
-    )
-    found.append(known.setdefault(name or (('', str(place)),), len(known)))
+    values = tuple((key, value) for key, value in sorted(run.values.items()) if not key.endswith('.model_dir'))
+    shared = tuple((key, value) for key, value in values if not key.endswith(_SEEDS))
+    name = (shared, copies[values]) if values else (place,)
+    copies[values] += 1
+    found.append(known.setdefault(name, len(known)))
   return found

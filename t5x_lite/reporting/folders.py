@@ -151,13 +151,14 @@ def sweep_places(sweep: Sweep) -> list[Place]:
 
 
 def _names(paths: Iterable[pathlib.Path]) -> dict[pathlib.Path, str]:
-  """The shortest ends of the paths that tell them apart."""
+  """The shortest ends of the paths that tell them apart, and are no mere numbers."""
   names = {}
   paths = list(paths)
   for path in paths:
     for parts in range(1, len(path.parts) + 1):
       name = '/'.join(path.parts[-parts:])
-      if sum(other.parts[-parts:] == path.parts[-parts:] for other in paths) == 1:
+      alone = sum(other.parts[-parts:] == path.parts[-parts:] for other in paths) == 1
+      if alone and not path.parts[-parts].isdecimal():
         break
     names[path] = name
   return names

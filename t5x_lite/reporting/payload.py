@@ -98,7 +98,7 @@ class Reader:
     """Runs by arm: those of sweeps as planned, others by what their resolved values say."""
     alone = [run for run in runs if run.place.arm is None]
     grouped: dict[Any, list[_Run]] = {}
-    for run, arm in zip(alone, differences.arms([run.facts for run in alone], self._may_change), strict=True):
+    for run, arm in zip(alone, differences.arms([run.facts for run in alone]), strict=True):
       grouped.setdefault(arm, []).append(run)
     for run in runs:
       if run.place.arm is not None:

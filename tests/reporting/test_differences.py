@@ -73,8 +73,20 @@ def test_a_run_before_its_first_checkpoint_makes_no_difference():
   assert kinds(facts({'A.x': '1'}), facts({}, RATE='1')) == {'A.x': 'same'}
 
 
-def test_runs_that_differ_in_seeds_and_in_how_they_go_are_one_arm():
-  base = {'A.x': '1', 'train.random_seed': '0', 'LoopConfig.total_steps': '5', 'train.model_dir': "'a'"}
-  seed = base | {'train.random_seed': '1', 'LoopConfig.total_steps': '6', 'train.model_dir': "'b'"}
-  runs = [facts(base), facts(base | {'A.x': '2'}), facts(seed), facts({}), facts({})]
-  assert differences.arms(runs, may_change) == [0, 1, 0, 2, 3]
+def test_runs_that_differ_in_seeds_and_folders_are_one_arm():
+  base = {'A.x': '1', 'train.random_seed': '0', 'LoopConfig.log_period': '5', 'train.model_dir': "'a'"}
+  seed = base | {'train.random_seed': '1', 'train.model_dir': "'b'"}
+  others = [base | {'A.x': '2'}, base | {'LoopConfig.log_period': '6'}]
+  assert differences.arms([facts(values) for values in (base, others[0], seed, others[1], {}, {})]) == [
+    0,
+    1,
+    0,
+    2,
+    3,
+    4,
+  ]
+
+
+def test_a_seed_that_is_run_twice_is_no_second_sample():
+  runs = [{'A.x': '1', 'train.random_seed': seed, 'train.model_dir': name} for name, seed in ('a0', 'b1', 'c0', 'd1')]
+  assert differences.arms([facts(values) for values in runs]) == [0, 0, 1, 1]

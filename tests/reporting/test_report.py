@@ -104,6 +104,8 @@ def test_a_folder_named_twice_counts_once(tmp_path):
 def test_names_are_the_shortest_that_tell_runs_apart(tmp_path):
   paths = [fakes.write_run(tmp_path / name, [1.0]) for name in ('a/x/run', 'b/x/run', 'c')]
   assert [place.name for place in folders.find([str(path) for path in paths]).runs] == ['a/x/run', 'b/x/run', 'c']
+  (number,) = folders.find([str(fakes.write_run(tmp_path / 'arm' / '0', [1.0]))]).runs
+  assert number.name == 'arm/0'
 
 
 def test_jax_is_not_imported():
