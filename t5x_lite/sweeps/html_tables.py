@@ -46,5 +46,6 @@ def _row(section: Section, row: Row) -> str:
 
 def _kind(section: Section, column: int, text: str) -> str:
   if section.head[column] in _WORDS:
-    return f' class="verdict-{text}"' if text in (BETTER, WORSE) else ''
+    verdict = text.partition(';')[0]  # what follows is said of runs that diverged
+    return f' class="verdict-{verdict}"' if verdict in (BETTER, WORSE) else ''
   return ' class="number"' if column else ''

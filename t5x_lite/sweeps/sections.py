@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -126,11 +127,11 @@ def cost_names(by_arm: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def decimals(results: Sequence[Result]) -> int:
-  """How many decimals the numbers of a metric have: two digits of the least spread there is, at least three digits."""
+  """How many decimals the numbers of a metric have: two digits of the usual spread, or three of the least mean."""
   spreads = [each.summary.deviation for each in results if each.summary.deviation]
   means = [abs(each.summary.mean) for each in results if each.summary.mean]
-  least = min(spreads, default=0.0) or min(means, default=1.0) / 10
-  return max(0, min(_MOST_DECIMALS, 1 - math.floor(math.log10(least))))
+  unit = statistics.median_low(spreads) if spreads else min(means, default=1.0) / 10
+  return max(0, min(_MOST_DECIMALS, 1 - math.floor(math.log10(unit))))
 
 
 def number(value: float | None, places: int) -> str:
@@ -155,10 +156,15 @@ def _cells(plan: Plan, result: Result, places: int) -> tuple[str, ...]:
   planned = len(plan.seeds)
   runs = str(summary.runs) if summary.runs == planned else f'{summary.runs} of {planned}'
   own = (result.arm, runs, number(summary.mean, places), number(summary.deviation, places))
-  notes = '; '.join(result.notes)
   if result.verdict is None:
-    return (*own, *('' for _ in _COMPARED), notes)
-  return (*own, *_compared(difference, result.adjusted, places), result.verdict, _seeds(result), notes)
+    return (*own, *('' for _ in _COMPARED), '; '.join(result.notes))
+  notes = '; '.join(note for note in result.notes if outcomes_lib.DIVERGED not in note)  # those are in the verdict
+  return (*own, *_compared(difference, result.adjusted, places), _verdict(result), _seeds(result), notes)
+
+
+def _verdict(result: Result) -> str:
+  """The verdict; `better` never alone where runs are left out because they diverged."""
+  return '; '.join([result.verdict or '', *(note for note in result.notes if outcomes_lib.DIVERGED in note)])
 
 
 def _compared(difference: Difference | None, adjusted: float | None, places: int) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ PAIRED, UNPAIRED = 'paired', 'unpaired'
 MOST_SEEDS = 1000  # that `seeds_needed` considers
 
 _RESAMPLES = 9999
+_POINTS = 2000  # of the integral over spreads
 _RESOLUTION = 1e-6  # relative, of float32: a spread below it is none
 
 
@@ -137,7 +138,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def power(effect: float, seeds: int, alpha: float = 0.05, *, kind: str = PAIRED) -> float:
-  """The chance that the two-sided test of t rejects (noncentral t; Cohen 1988, chapter 2).
+  """The chance that the two-sided test of t rejects: of the noncentral t (Cohen 1988, chapter 2).
+
+  It is computed as what that is, a shifted normal by the root of a chi-square: `special.nctdtr` and `scipy.stats.nct`
+  are not numbers far from the middle.
 
   Args:
     effect: true difference by `Difference.spread`.
@@ -148,8 +152,8 @@ def power(effect: float, seeds: int, alpha: float = 0.05, *, kind: str = PAIRED)
   if seeds < 2:
     return 0.0
   freedom = (seeds - 1) * (1 if kind == PAIRED else 2)
-  critical, shift = special.stdtrit(freedom, 1 - alpha / 2), abs(effect) * math.sqrt(seeds)
-  return float(1 - special.nctdtr(freedom, shift, critical) + special.nctdtr(freedom, shift, -critical))
+  shift, threshold = effect * math.sqrt(seeds), special.stdtrit(freedom, 1 - alpha / 2) * _chi(freedom)
+  return float(np.mean(special.ndtr(shift - threshold) + special.ndtr(-shift - threshold)))
 
 
 def seeds_needed(difference: Difference, alpha: float = 0.05, wanted_power: float = 0.8) -> int | None:
@@ -207,6 +211,13 @@ def _percentiles(means: np.ndarray, alpha: float) -> tuple[float, float]:
 
 def _resampled_means(values: np.ndarray, seed: int = 0) -> np.ndarray:
   return np.asarray(values[_resamples(len(values), seed)].mean(axis=1))
+
+
+@functools.lru_cache(maxsize=256)
+def _chi(freedom: int) -> np.ndarray:
+  """Equally likely values of a sample's standard deviation, where the true one is 1."""
+  middles = (np.arange(_POINTS) + 0.5) / _POINTS
+  return np.asarray(np.sqrt(special.chdtri(freedom, middles) / freedom))
 
 
 @functools.lru_cache(maxsize=8)
