@@ -19,7 +19,7 @@ from t5x_lite.cli import ginfiles
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())
-ENTRY_POINTS = ('train', 'infer', 'inspect_data', 'convert', 'prepare', 'plan', 'harness')
+ENTRY_POINTS = ('train', 'infer', 'inspect_data', 'convert', 'prepare', 'plan', 'report', 'harness')
 
 
 def test_every_package_is_listed():
