@@ -1,0 +1,116 @@
+"""The tables of `finetune_heads.py`: means, by how much they differ, and seconds of training."""
+
+from __future__ import annotations
+
+import pathlib
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import finetune_tasks
+from finetune_tasks import WORKS, Work
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / 'benchmarks'))
+import readme
+
+OURS, THEIRS = 't5x_lite', 'transformers'
+NAME = 'finetune_heads'
+
+Row = Mapping[str, Any]
+
+
+def difference(theirs: Sequence[float], ours: Sequence[float]) -> tuple[float, float]:
+  """By how much the mean of ours is higher, and the pooled standard error: of n values each sqrt(sum of variances / n).
+
+  With different numbers of values each variance is divided by its own.
+  """
+  errors = (statistics.variance(values) / len(values) for values in (theirs, ours))
+  return statistics.mean(ours) - statistics.mean(theirs), sum(errors) ** 0.5
+
+
+def in_errors(theirs: Sequence[float], ours: Sequence[float]) -> float:
+  """The difference of the means in pooled standard errors; 0 where there is none at all."""
+  apart, error = difference(theirs, ours)
+  return apart / error if error else (float('inf') if apart else 0.0)
+
+
+def tables(rows: Sequence[Row]) -> str:
+  """Markdown of rows, of the tasks that both have run with at least two seeds."""
+  found = {name: {system: _of(rows, name, system) for system in (THEIRS, OURS)} for name in WORKS}
+  complete = {name: both for name, both in found.items() if min(map(len, both.values())) > 1}
+  if not complete:
+    return 'No task has been run by both with at least two seeds.'
+  parts = [_conditions(rows), _scores(complete), _times(complete), _settings(complete)]
+  return '\n\n'.join(parts)
+
+
+def write(text: str) -> None:
+  """Puts tables into README.md of this folder."""
+  readme.write(NAME, text, pathlib.Path(__file__).with_name('README.md'))
+
+
+def _of(rows: Sequence[Row], name: str, system: str) -> list[Row]:
+  return [row for row in rows if row['task'] == name and row['system'] == system]
+
+
+def _conditions(rows: Sequence[Row]) -> str:
+  versions = sorted({row['versions'] for row in rows})
+  return (
+    f'On {readme.machine()}; {"; ".join(versions)}. AdamW (betas 0.9 and 0.999, epsilon {finetune_tasks.EPSILON:g}), '
+    f'weight decay {finetune_tasks.DECAY:g} but on biases and norms, warm-up over {finetune_tasks.WARMUP:.0%} of the '
+    f'steps, linear decay to 0, gradients clipped at a norm of {finetune_tasks.MAX_NORM:g}, dropout 0.1 as the '
+    'checkpoint has it, float32.'
+  )
+
+
+def _scores(complete: Mapping[str, Mapping[str, list[Row]]]) -> str:
+  lines = [
+    '| set | metric, % | seeds | transformers | t5x_lite | difference | in pooled standard errors |',
+    '|---|---|---|---|---|---|---|',
+  ]
+  for name, both in complete.items():
+    for metric, title in WORKS[name].metrics.items():
+      theirs, ours = ([row[metric] for row in both[system]] for system in (THEIRS, OURS))
+      lines.append(
+        f'| {WORKS[name].title} | {title} | {_seeds(both)} | {_mean(theirs)} | {_mean(ours)} | '
+        f'{difference(theirs, ours)[0]:+.2f} | {in_errors(theirs, ours):+.1f} |'
+      )
+  return '\n'.join(lines)
+
+
+def _times(complete: Mapping[str, Mapping[str, list[Row]]]) -> str:
+  lines = [
+    '| set | steps | seconds: transformers | t5x_lite | ratio | processor seconds: transformers | t5x_lite | ratio |',
+    '|---|---|---|---|---|---|---|---|',
+  ]
+  for name, both in complete.items():
+    cells = []
+    for kind in ('seconds', 'processor_seconds'):
+      theirs, ours = (statistics.median(row[kind] for row in both[system]) for system in (THEIRS, OURS))
+      cells += [f'{theirs:.1f}', f'{ours:.1f}', f'{theirs / ours:.2f}']
+    steps = sorted({int(row['steps']) for of_system in both.values() for row in of_system})
+    lines.append(f'| {WORKS[name].title} | {" or ".join(map(str, steps))} | {" | ".join(cells)} |')
+  return '\n'.join(lines)
+
+
+def _settings(complete: Mapping[str, Any]) -> str:
+  lines = [
+    '| set | trained on | held out | tokens of a row | rows of a step | epochs | peak rate |',
+    '|---|---|---|---|---|---|---|',
+  ]
+  return '\n'.join([*lines, *(_setting(WORKS[name]) for name in complete)])
+
+
+def _setting(work: Work) -> str:
+  train, held_out = work.sizes
+  return f'| {work.title} | {train} | {held_out} | {work.length} | {work.batch} | {work.epochs} | {work.rate:g} |'
+
+
+def _seeds(both: Mapping[str, list[Row]]) -> str:
+  counts = [len(both[system]) for system in (THEIRS, OURS)]
+  return str(counts[0]) if counts[0] == counts[1] else ' and '.join(map(str, counts))
+
+
+def _mean(values: Sequence[float]) -> str:
+  return f'{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}'
