@@ -57,6 +57,11 @@ def read_rows(path: pathlib.Path | None) -> list[dict[str, Any]]:
   return found
 
 
+def current(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+  """Those of tasks as they are run now."""
+  return [row for row in rows if row['task'] in WORKS and row['recipe'] == recipe(WORKS[row['task']])]
+
+
 def runs(name: str, data: pathlib.Path, seeds: range, done: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
   """The rows of a task, one for each seed and library, that are not among those that are done; they take turns."""
   work, model_folder = WORKS[name], folder_of_model()
@@ -104,8 +109,7 @@ def main() -> None:
       if args.rows is not None:
         with args.rows.open('a', encoding='utf-8') as file:
           file.write(json.dumps(row) + '\n')
-  current = [row for row in rows if row['task'] in WORKS and row['recipe'] == recipe(WORKS[row['task']])]
-  text = finetune_table.tables(current)
+  text = finetune_table.tables(current(rows))
   print(text)
   if args.write:
     finetune_table.write(text)

@@ -31,7 +31,7 @@ def run(work: Work, split: Split, model_folder: pathlib.Path, seed: int) -> Row:
   """Trains and answers: metrics by name, `seconds` and `processor_seconds` of the training, and its `steps`."""
   transformers.set_seed(seed)
   tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
-  train, held_out = (_ENCODERS[work.head](work, examples, tokenizer) for examples in split)
+  train, held_out = (encode(work, examples, tokenizer) for examples in split)
   with tempfile.TemporaryDirectory() as folder:
     trainer = transformers.Trainer(
       _model(work, model_folder), _arguments(work, folder, seed), train_dataset=[_learned(row) for row in train]
@@ -51,6 +51,11 @@ def run(work: Work, split: Split, model_folder: pathlib.Path, seed: int) -> Row:
     'processor_seconds': processor,
     'steps': trainer.state.global_step,
   }
+
+
+def encode(work: Work, examples: Sequence[Example], tokenizer: Any) -> list[Row]:
+  """The rows that examples make: those of a context several, the others one."""
+  return _ENCODERS[work.head](work, examples, tokenizer)
 
 
 def versions() -> str:
