@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from unittest import mock
 
@@ -22,7 +22,14 @@ from t5x_lite import train
 from t5x_lite.training import window
 
 
-def run(work: Work, files: pathlib.Path, folder: pathlib.Path, model_folder: pathlib.Path, seed: int) -> dict[str, Any]:
+def run(
+  work: Work,
+  files: pathlib.Path,
+  folder: pathlib.Path,
+  model_folder: pathlib.Path,
+  seed: int,
+  more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
   """Trains and evaluates: metrics by name, `seconds` and `processor_seconds` of the training, and its `steps`.
 
   Args:
@@ -31,6 +38,7 @@ def run(work: Work, files: pathlib.Path, folder: pathlib.Path, model_folder: pat
     folder: of the run, which does not exist yet.
     model_folder: what it starts from.
     seed: of the order, of dropout and of the head.
+    more: bindings of gin by name.
   """
   bindings = {
     'TASK_NAME': work.task,
@@ -49,6 +57,7 @@ def run(work: Work, files: pathlib.Path, folder: pathlib.Path, model_folder: pat
     'EVAL_PERIOD': 0,
     'CHECKPOINT_PERIOD': 0,
     'RANDOM_SEED': seed,
+    **(more or {}),
   }
   gin_files = ('models/published.gin', 'runs/finetune_encoder.gin', work.gin_file, 'data/original_files.gin')
   with clock() as times:

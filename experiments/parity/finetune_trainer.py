@@ -29,17 +29,13 @@ Row = dict[str, Any]
 
 def run(work: Work, split: Split, model_folder: pathlib.Path, seed: int) -> Row:
   """Trains and answers: metrics by name, `seconds` and `processor_seconds` of the training, and its `steps`."""
-  transformers.set_seed(seed)
-  tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
-  train, held_out = (encode(work, examples, tokenizer) for examples in split)
+  held_out = encode(work, split[1], _tokenizer(model_folder))
   with tempfile.TemporaryDirectory() as folder:
-    trainer = transformers.Trainer(
-      _model(work, model_folder), _arguments(work, folder, seed), train_dataset=[_learned(row) for row in train]
-    )
+    trained = trainer(work, split[0], model_folder, pathlib.Path(folder), seed)
     started, processor = time.perf_counter(), time.process_time()
-    trainer.train()
+    trained.train()
     seconds, processor = time.perf_counter() - started, time.process_time() - processor
-    logits = trainer.predict([_learned(row) for row in held_out]).predictions
+    logits = trained.predict([_learned(row) for row in held_out]).predictions
   answers = _ANSWERERS[work.head](work, split[1], held_out, logits)
   right = [example.answer[0] if work.head == finetune_tasks.SPAN else example.answer for example in split[1]]
   scores: dict[str, float] = {}
@@ -49,8 +45,26 @@ def run(work: Work, split: Split, model_folder: pathlib.Path, seed: int) -> Row:
     **{name: scores[name] for name in work.metrics},
     'seconds': seconds,
     'processor_seconds': processor,
-    'steps': trainer.state.global_step,
+    'steps': trained.state.global_step,
   }
+
+
+def trainer(
+  work: Work,
+  examples: Sequence[Example],
+  model_folder: pathlib.Path,
+  folder: pathlib.Path,
+  seed: int,
+  kind: type = transformers.Trainer,
+) -> Any:
+  """A Trainer for examples, or a subclass of it, that writes into a folder."""
+  transformers.set_seed(seed)
+  rows = [_learned(row) for row in encode(work, examples, _tokenizer(model_folder))]
+  return kind(_model(work, model_folder), _arguments(work, str(folder), seed), train_dataset=rows)
+
+
+def _tokenizer(folder: pathlib.Path) -> Any:
+  return transformers.AutoTokenizer.from_pretrained(folder)
 
 
 def encode(work: Work, examples: Sequence[Example], tokenizer: Any) -> list[Row]:
