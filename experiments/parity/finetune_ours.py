@@ -71,7 +71,8 @@ def run(
   if code:
     raise SystemExit(code)
   rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text(encoding='utf-8').splitlines()]
-  scores = next(row for row in reversed(rows) if 'score/score' in row)
+  metric = f'score/{next(iter(work.metrics))}'
+  scores = next(row for row in reversed(rows) if metric in row)
   steps = max(row['step'] for row in rows)
   (began, began_processor), (ended, ended_processor) = times[0], times[-1]
   whole = steps / (steps - 1)

@@ -59,7 +59,7 @@ def our_rows(work, folder, split):
 def test_rows_are_the_same(name, tmp_path):
   # Short rows, so that many are cut.
   work = finetune_tasks.WORKS[name]
-  lengths = (work.length, 192 if work.head == finetune_tasks.SPAN else 16)
+  lengths = (work.length, 256 if work.head == finetune_tasks.SPAN else 16)
   data = pathlib.Path(os.environ['T5X_LITE_REAL_DATA'])
   split = work.files.read(data, EXAMPLES)
   work.files.write(data, tmp_path, split)
