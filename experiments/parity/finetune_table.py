@@ -18,6 +18,7 @@ OURS, THEIRS = 't5x_lite', 'transformers'
 NAME = 'finetune_heads'
 
 Row = Mapping[str, Any]
+Complete = Mapping[str, Mapping[str, list[Row]]]  # rows by task and system
 
 
 def difference(theirs: Sequence[float], ours: Sequence[float]) -> tuple[float, float]:
@@ -37,11 +38,10 @@ def in_errors(theirs: Sequence[float], ours: Sequence[float]) -> float:
 
 def tables(rows: Sequence[Row]) -> str:
   """Markdown of rows, of the tasks that both have run with at least two seeds."""
-  found = {name: {system: _of(rows, name, system) for system in (THEIRS, OURS)} for name in WORKS}
-  complete = {name: both for name, both in found.items() if min(map(len, both.values())) > 1}
-  if not complete:
-    return 'No task has been run by both with at least two seeds.'
-  parts = [_conditions(rows), _scores(complete), _times(complete), _settings(complete)]
+  scored, timed = (_complete([row for row in rows if row['timed'] == timed]) for timed in (False, True))
+  parts = [_conditions(rows)] if scored or timed else ['No task has been run by both with at least two seeds.']
+  parts += [_scores(scored), _settings(scored)] if scored else []
+  parts += [_times(timed)] if timed else []
   return '\n\n'.join(parts)
 
 
@@ -50,8 +50,12 @@ def write(text: str) -> None:
   readme.write(NAME, text, pathlib.Path(__file__).with_name('README.md'))
 
 
-def _of(rows: Sequence[Row], name: str, system: str) -> list[Row]:
-  return [row for row in rows if row['task'] == name and row['system'] == system]
+def _complete(rows: Sequence[Row]) -> Complete:
+  found = {
+    name: {system: [row for row in rows if (row['task'], row['system']) == (name, system)] for system in (THEIRS, OURS)}
+    for name in WORKS
+  }
+  return {name: both for name, both in found.items() if min(map(len, both.values())) > 1}
 
 
 def _conditions(rows: Sequence[Row]) -> str:
@@ -64,7 +68,7 @@ def _conditions(rows: Sequence[Row]) -> str:
   )
 
 
-def _scores(complete: Mapping[str, Mapping[str, list[Row]]]) -> str:
+def _scores(complete: Complete) -> str:
   lines = [
     '| set | metric, % | seeds | transformers | t5x_lite | difference | in pooled standard errors |',
     '|---|---|---|---|---|---|---|',
@@ -79,32 +83,32 @@ def _scores(complete: Mapping[str, Mapping[str, list[Row]]]) -> str:
   return '\n'.join(lines)
 
 
-def _times(complete: Mapping[str, Mapping[str, list[Row]]]) -> str:
+def _times(complete: Complete) -> str:
   lines = [
-    '| set | steps | seconds: transformers | t5x_lite | ratio | processor seconds: transformers | t5x_lite | ratio |',
+    '| set | runs | ms of a step: transformers | t5x_lite | ratio | processor ms: transformers | t5x_lite | ratio |',
     '|---|---|---|---|---|---|---|---|',
   ]
   for name, both in complete.items():
     cells = []
     for kind in ('seconds', 'processor_seconds'):
       theirs, ours = (statistics.median(row[kind] for row in both[system]) for system in (THEIRS, OURS))
-      cells += [f'{theirs:.1f}', f'{ours:.1f}', f'{theirs / ours:.2f}']
-    steps = sorted({int(row['steps']) for of_system in both.values() for row in of_system})
-    lines.append(f'| {WORKS[name].title} | {" or ".join(map(str, steps))} | {" | ".join(cells)} |')
+      cells += [f'{1000 * theirs:.0f}', f'{1000 * ours:.0f}', f'{theirs / ours:.2f}']
+    lines.append(f'| {WORKS[name].title} | {_seeds(both)} | {" | ".join(cells)} |')
   return '\n'.join(lines)
 
 
-def _settings(complete: Mapping[str, Any]) -> str:
+def _settings(complete: Complete) -> str:
   lines = [
-    '| set | trained on | held out | tokens of a row | rows of a step | epochs | peak rate |',
-    '|---|---|---|---|---|---|---|',
+    '| set | trained on | held out | tokens of a row | rows of a step | epochs | steps | peak rate |',
+    '|---|---|---|---|---|---|---|---|',
   ]
-  return '\n'.join([*lines, *(_setting(WORKS[name]) for name in complete)])
+  return '\n'.join([*lines, *(_setting(WORKS[name], both) for name, both in complete.items())])
 
 
-def _setting(work: Work) -> str:
-  train, held_out = work.sizes
-  return f'| {work.title} | {train} | {held_out} | {work.length} | {work.batch} | {work.epochs} | {work.rate:g} |'
+def _setting(work: Work, both: Mapping[str, list[Row]]) -> str:
+  steps = ' or '.join(str(count) for count in sorted({int(row['steps']) for rows in both.values() for row in rows}))
+  cells = (work.title, *work.sizes, work.length, work.batch, work.epochs, steps, f'{work.rate:g}')
+  return f'| {" | ".join(map(str, cells))} |'
 
 
 def _seeds(both: Mapping[str, list[Row]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import finetune_data
 
@@ -10,6 +11,7 @@ from t5x_lite.tasks import entities, intent_labels
 
 CLASSES, TAGS, SPAN = 'classification', 'tagging', 'span'
 DECAY, WARMUP, EPSILON, MAX_NORM = 0.01, 0.1, 1e-6, 1.0
+_TIMED_STEPS = 20
 STRIDE = 128  # tokens that two windows of a context share
 
 
@@ -51,6 +53,22 @@ class Work:
   def scorers(self) -> tuple[str, ...]:
     """The names of what computes the metrics, in `t5x_lite.metrics.registry`."""
     return ('squad',) if self.head == SPAN else tuple(self.metrics)
+
+
+def shortened(work: Work) -> Work:
+  """A task for its time alone: about as many steps as time them, and as good as nothing held out."""
+  return dataclasses.replace(work, sizes=(_TIMED_STEPS * work.batch, work.batch), epochs=1)
+
+
+def times_of(times: Sequence[tuple[float, float]], steps: int) -> dict[str, float]:
+  """`seconds` and `processor_seconds` of a step, and `steps`.
+
+  Args:
+    times: wall and processor seconds; the first at the end of the first step, the last at the end of the last.
+    steps: how many there were.
+  """
+  wall, processor = ((last - first) / (steps - 1) for first, last in zip(times[0], times[-1], strict=True))
+  return {'seconds': wall, 'processor_seconds': processor, 'steps': steps}
 
 
 _ACCURACY = {'accuracy': 'accuracy'}

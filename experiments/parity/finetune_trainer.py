@@ -27,26 +27,35 @@ _N_BEST, _MAX_ANSWER_LENGTH = 20, 30
 Row = dict[str, Any]
 
 
+class Clock(transformers.TrainerCallback):
+  """Notes wall and processor seconds at the end of every step.
+
+  Attributes:
+    times: of all steps.
+  """
+
+  def __init__(self) -> None:
+    self.times: list[tuple[float, float]] = []
+
+  def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+    """A step is done."""
+    self.times.append((time.perf_counter(), time.process_time()))
+
+
 def run(work: Work, split: Split, model_folder: pathlib.Path, seed: int) -> Row:
-  """Trains and answers: metrics by name, `seconds` and `processor_seconds` of the training, and its `steps`."""
-  held_out = encode(work, split[1], _tokenizer(model_folder))
+  """Trains and answers: metrics by name, `seconds` and `processor_seconds` of a step, and the number of `steps`."""
+  held_out, clock = encode(work, split[1], _tokenizer(model_folder)), Clock()
   with tempfile.TemporaryDirectory() as folder:
     trained = trainer(work, split[0], model_folder, pathlib.Path(folder), seed)
-    started, processor = time.perf_counter(), time.process_time()
+    trained.add_callback(clock)
     trained.train()
-    seconds, processor = time.perf_counter() - started, time.process_time() - processor
     logits = trained.predict([_learned(row) for row in held_out]).predictions
   answers = _ANSWERERS[work.head](work, split[1], held_out, logits)
   right = [example.answer[0] if work.head == finetune_tasks.SPAN else example.answer for example in split[1]]
   scores: dict[str, float] = {}
   for name in work.scorers:
     scores |= registry.get(name)(right, answers)
-  return {
-    **{name: scores[name] for name in work.metrics},
-    'seconds': seconds,
-    'processor_seconds': processor,
-    'steps': trained.state.global_step,
-  }
+  return {name: scores[name] for name in work.metrics} | finetune_tasks.times_of(clock.times, trained.state.global_step)
 
 
 def trainer(
@@ -74,7 +83,8 @@ def encode(work: Work, examples: Sequence[Example], tokenizer: Any) -> list[Row]
 
 def versions() -> str:
   """Of what runs here."""
-  return f'transformers {transformers.__version__}, torch {torch.__version__}'
+  threads = torch.get_num_threads()
+  return f'transformers {transformers.__version__}, torch {torch.__version__} with {threads} thread{"s"[: threads > 1]}'
 
 
 def _model(work: Work, folder: pathlib.Path) -> Any:

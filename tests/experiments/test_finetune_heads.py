@@ -94,18 +94,21 @@ def test_differences_are_counted_in_pooled_standard_errors(load):
 
 def test_rows_make_tables_and_others_do_not_count(load, tmp_path):
   heads = load('finetune_heads')
+  work = heads.WORKS['sst2']
   rows = [
     {
       'task': 'sst2',
-      'recipe': heads.recipe(heads.WORKS['sst2']),
+      'timed': timed,
+      'recipe': heads.recipe(work),
       'seed': seed,
       'system': system,
       'accuracy': 80.0 + seed,
-      'seconds': 4.0 if system == 'transformers' else 2.0,
-      'processor_seconds': 6.0,
+      'seconds': 0.4 if system == 'transformers' else 0.2,
+      'processor_seconds': 0.6,
       'steps': 10,
       'versions': system,
     }
+    for timed, work in ((False, work), (True, load('finetune_tasks').shortened(work)))
     for seed in range(3)
     for system in ('transformers', 't5x_lite')
   ]
@@ -116,5 +119,5 @@ def test_rows_make_tables_and_others_do_not_count(load, tmp_path):
   assert read == rows
   text = heads.finetune_table.tables(read)
   assert '| SST-2 | accuracy | 3 | 81.00 ± 1.00 | 81.00 ± 1.00 | +0.00 | +0.0 |' in text
-  assert '| SST-2 | 10 | 4.0 | 2.0 | 2.00 | 6.0 | 6.0 | 1.00 |' in text
+  assert '| SST-2 | 3 | 400 | 200 | 2.00 | 600 | 600 | 1.00 |' in text
   assert 'MRPC' not in text
