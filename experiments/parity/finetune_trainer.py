@@ -42,11 +42,14 @@ class Clock(transformers.TrainerCallback):
     self.times.append((time.perf_counter(), time.process_time()))
 
 
-def run(work: Work, split: Split, model_folder: pathlib.Path, seed: int) -> Row:
+def run(work: Work, split: Split, model_folder: pathlib.Path, seed: int, kind: type = transformers.Trainer) -> Row:
   """Trains and answers: metrics by name, `seconds` and `processor_seconds` of a step, and the number of `steps`."""
-  held_out, clock = encode(work, split[1], _tokenizer(model_folder)), Clock()
+  tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
+  held_out, clock = encode(work, split[1], tokenizer), Clock()
   with tempfile.TemporaryDirectory() as folder:
-    trained = trainer(work, split[0], model_folder, pathlib.Path(folder), seed)
+    transformers.set_seed(seed)
+    rows = [_learned(row) for row in encode(work, split[0], tokenizer)]
+    trained = kind(_model(work, model_folder), _arguments(work, folder, seed), train_dataset=rows)
     trained.add_callback(clock)
     trained.train()
     logits = trained.predict([_learned(row) for row in held_out]).predictions
@@ -56,24 +59,6 @@ def run(work: Work, split: Split, model_folder: pathlib.Path, seed: int) -> Row:
   for name in work.scorers:
     scores |= registry.get(name)(right, answers)
   return {name: scores[name] for name in work.metrics} | finetune_tasks.times_of(clock.times, trained.state.global_step)
-
-
-def trainer(
-  work: Work,
-  examples: Sequence[Example],
-  model_folder: pathlib.Path,
-  folder: pathlib.Path,
-  seed: int,
-  kind: type = transformers.Trainer,
-) -> Any:
-  """A Trainer for examples, or a subclass of it, that writes into a folder."""
-  transformers.set_seed(seed)
-  rows = [_learned(row) for row in encode(work, examples, _tokenizer(model_folder))]
-  return kind(_model(work, model_folder), _arguments(work, str(folder), seed), train_dataset=rows)
-
-
-def _tokenizer(folder: pathlib.Path) -> Any:
-  return transformers.AutoTokenizer.from_pretrained(folder)
 
 
 def encode(work: Work, examples: Sequence[Example], tokenizer: Any) -> list[Row]:

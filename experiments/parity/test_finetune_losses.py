@@ -2,8 +2,8 @@
 
 From one checkpoint that has a head already, without dropout and with examples in the order of the file, nothing is
 random. So every step's loss tells whether all before it is the same: rows, loss, gradient and its clipping, schedule,
-AdamW, weight decay. The head for spans is left out: the softmax of transformers is over the
-padding of a row too.
+AdamW, weight decay; and the scores in the end, whether the answers are. The head for spans learns nothing here, and
+only answers: the softmax that transformers trains it with is over the padding of a row too.
 """
 
 import dataclasses
@@ -39,43 +39,58 @@ def small_checkpoint(work, folder):
   kinds = {
     finetune_tasks.CLASSES: transformers.BertForSequenceClassification,
     finetune_tasks.TAGS: transformers.BertForTokenClassification,
+    finetune_tasks.SPAN: transformers.BertForQuestionAnswering,
   }
   kinds[work.head](config).save_pretrained(folder)
   tokenizer.save_pretrained(folder)
 
 
-def transformers_losses(work, split, checkpoint):
+def transformers_run(work, split, checkpoint):
+  """Scores by name, and the losses of all steps."""
   import finetune_trainer
   import torch
   import transformers
 
+  losses = []
+
   class InOrder(transformers.Trainer):
+    def __init__(self, model, args, **options):
+      args.logging_steps = 1
+      super().__init__(model, args, **options)
+
     def _get_train_sampler(self, *args):
       return torch.utils.data.SequentialSampler(self.train_dataset)
 
-  trainer = finetune_trainer.trainer(work, split[0], checkpoint, checkpoint.with_name('theirs'), 0, kind=InOrder)
-  trainer.args.logging_steps = trainer.state.logging_steps = 1
-  trainer.train()
-  return [row['loss'] for row in trainer.state.log_history if 'loss' in row]
+    def log(self, logs, *args):
+      losses.extend(logs[name] for name in ('loss',) if name in logs)
+      super().log(logs, *args)
+
+  return finetune_trainer.run(work, split, checkpoint, 0, kind=InOrder), losses
 
 
-def our_losses(work, files, checkpoint):
+def our_run(work, files, checkpoint):
   folder = checkpoint.with_name('ours')
-  finetune_ours.run(work, files, folder, checkpoint, 0, more=EXACTLY)
+  scores = finetune_ours.run(work, files, folder, checkpoint, 0, more=EXACTLY)
   rows = [json.loads(line) for line in (folder / 'metrics.jsonl').read_text().splitlines()]
-  return [row['loss'] for row in rows if row['split'] == 'train']
+  return scores, [row['loss'] for row in rows if row['split'] == 'train']
 
 
-@pytest.mark.parametrize('name', ['mrpc', 'wnut17'])
-def test_losses_are_the_same_at_every_step(name, tmp_path):
+@pytest.mark.parametrize('name', ['mrpc', 'wnut17', 'squad'])
+def test_losses_of_all_steps_and_scores_are_the_same(name, tmp_path):
   data = pathlib.Path(os.environ['T5X_LITE_REAL_DATA'])
-  work = dataclasses.replace(finetune_tasks.WORKS[name], sizes=(64, 8), length=32, epochs=2, batch=8, rate=3e-3)
+  work = finetune_tasks.WORKS[name]
+  learns = work.head != finetune_tasks.SPAN
+  rate, length, epochs = (1e-2, 32, 2) if learns else (1e-12, 256, 1)
+  work = dataclasses.replace(work, sizes=(64, 40), length=length, epochs=epochs, batch=8, rate=rate)
   split = work.files.read(data, work.sizes)
   files, checkpoint = tmp_path / 'files', tmp_path / 'checkpoint'
   files.mkdir()
   work.files.write(data, files, split)
   small_checkpoint(work, checkpoint)
-  theirs, ours = transformers_losses(work, split, checkpoint), our_losses(work, files, checkpoint)
-  assert len(theirs) == len(ours) == 16
-  assert theirs[-1] < theirs[0] - 0.1, 'nothing was learned'
-  np.testing.assert_allclose(ours, theirs, rtol=0, atol=3e-4)
+  (scores, theirs), (our_scores, ours) = transformers_run(work, split, checkpoint), our_run(work, files, checkpoint)
+  assert our_scores['steps'] == scores['steps'] == len(theirs) == len(ours)
+  if learns:
+    assert theirs[-1] < theirs[0] - 0.1, 'nothing was learned'
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=3e-4)
+  for metric in work.metrics:
+    assert our_scores[metric] == pytest.approx(scores[metric], abs=1e-4)
