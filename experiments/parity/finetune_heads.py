@@ -63,6 +63,16 @@ def read_rows(path: pathlib.Path | None) -> list[dict[str, Any]]:
   return found
 
 
+def keep(path: pathlib.Path, row: dict[str, Any]) -> None:
+  """Adds a row, on a line of its own even where the one before was cut off."""
+  with path.open('ab+') as file:
+    if file.tell():
+      file.seek(-1, os.SEEK_END)
+      broken = file.read(1) != b'\n'
+      file.write(b'\n' * broken)
+    file.write(json.dumps(row).encode() + b'\n')
+
+
 def current(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
   """Those of tasks as they are run now."""
   return [row for row in rows if row['task'] in WORKS and row['recipe'] == recipe(_work(row['task'], row['timed']))]
@@ -98,6 +108,7 @@ def runs(
           work.files.write(data, files, split)
           found = finetune_ours.run(work, files, files.with_name('run'), model_folder, seed)
         told = finetune_ours.versions()
+      found['commonest'] = finetune_tasks.commonest(work, split[1])
       yield key | {value: round(float(number), 4) for value, number in found.items()} | {'versions': told}
 
 
@@ -120,8 +131,7 @@ def main() -> None:
       rows.append(row)
       print(json.dumps(row), flush=True)
       if args.rows is not None:
-        with args.rows.open('a', encoding='utf-8') as file:
-          file.write(json.dumps(row) + '\n')
+        keep(args.rows, row)
   text = finetune_table.tables(current(rows))
   print(text)
   if args.write:

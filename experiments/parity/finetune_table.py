@@ -99,15 +99,17 @@ def _times(complete: Complete) -> str:
 
 def _settings(complete: Complete) -> str:
   lines = [
-    '| set | trained on | held out | tokens of a row | rows of a step | epochs | steps | peak rate |',
-    '|---|---|---|---|---|---|---|---|',
+    '| set | trained on | held out | commonest class | tokens of a row | rows of a step | epochs | steps | rate |',
+    '|---|---|---|---|---|---|---|---|---|',
   ]
   return '\n'.join([*lines, *(_setting(WORKS[name], both) for name, both in complete.items())])
 
 
 def _setting(work: Work, both: Mapping[str, list[Row]]) -> str:
   steps = ' or '.join(str(count) for count in sorted({int(row['steps']) for rows in both.values() for row in rows}))
-  cells = (work.title, *work.sizes, work.length, work.batch, work.epochs, steps, f'{work.rate:g}')
+  share = both[OURS][0]['commonest']
+  commonest = f'{share:.1f}%' if share else ''
+  cells = (work.title, *work.sizes, commonest, work.length, work.batch, work.epochs, steps, f'{work.rate:g}')
   return f'| {" | ".join(map(str, cells))} |'
 
 

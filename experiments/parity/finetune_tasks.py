@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 
@@ -58,6 +59,13 @@ class Work:
 def shortened(work: Work) -> Work:
   """A task for its time alone: about as many steps as time them, and as good as nothing held out."""
   return dataclasses.replace(work, sizes=(_TIMED_STEPS * work.batch, work.batch), epochs=1)
+
+
+def commonest(work: Work, held_out: Sequence[finetune_data.Example]) -> float:
+  """The share of the commonest class among examples, in percent; 0 where there are no classes."""
+  if work.head != CLASSES:
+    return 0.0
+  return 100.0 * max(collections.Counter(example.answer for example in held_out).values()) / len(held_out)
 
 
 def times_of(times: Sequence[tuple[float, float]], steps: int) -> dict[str, float]:

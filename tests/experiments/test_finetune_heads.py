@@ -106,6 +106,7 @@ def test_rows_make_tables_and_others_do_not_count(load, tmp_path):
       'seconds': 0.4 if system == 'transformers' else 0.2,
       'processor_seconds': 0.6,
       'steps': 10,
+      'commonest': 52.5,
       'versions': system,
     }
     for timed, work in ((False, work), (True, load('finetune_tasks').shortened(work)))
@@ -114,10 +115,15 @@ def test_rows_make_tables_and_others_do_not_count(load, tmp_path):
   ]
   path = tmp_path / 'rows.jsonl'
   old = rows[0] | {'recipe': 'of before', 'accuracy': 0.0}
-  path.write_text('\n'.join(map(json.dumps, [old, *rows])) + '\n{"task": "ss', encoding='utf-8')
+  for row in [old, *rows[:-1]]:
+    heads.keep(path, row)
+  with path.open('a') as file:
+    file.write('{"task": "ss')  # and the process was killed
+  heads.keep(path, rows[-1])
   read = heads.current(heads.read_rows(path))
   assert read == rows
   text = heads.finetune_table.tables(read)
   assert '| SST-2 | accuracy | 3 | 81.00 ± 1.00 | 81.00 ± 1.00 | +0.00 | +0.0 |' in text
   assert '| SST-2 | 3 | 400 | 200 | 2.00 | 600 | 600 | 1.00 |' in text
+  assert '| SST-2 | 400 | 400 | 52.5% | 32 | 16 | 3 | 10 | 0.0002 |' in text
   assert 'MRPC' not in text
