@@ -1,5 +1,7 @@
 """What a model is asked from Python: `load_pretrained(source).classify(texts)`, and `tag`, `answer` and `embed`.
 
+And what it computes on the way: `attention`, `hidden_states` and `attributions`.
+
 The work is that of `python -m t5x_lite.infer --mode=classify` and so on, without its files.
 """
 
@@ -129,6 +131,97 @@ class AnswersByHead:
     rows = self._rows('embed', {'text': _several(texts)}, {'pooling': pooling}, batch_size)
     return np.array([row['embedding'] for row in rows], np.float32)
 
+  def attention(
+    self,
+    texts: str | Sequence[str],
+    pairs: str | Sequence[str] | None = None,
+    *,
+    targets: str | Sequence[str] | None = None,
+    layers: int | Sequence[int] | None = None,
+    batch_size: int = 8,
+  ) -> list[dict[str, Any]]:
+    """The attention probabilities of each text, by layer and head; `research.attention_page.render` shows them.
+
+    Args:
+      texts: one or several.
+      pairs: the second text of each (BERT).
+      targets: what is written behind each: by the decoder of T5, which writes greedily where there are none; further on
+        by GPT; by XLNet, which then has its second stream.
+      layers: numbers of layers, from 0; None: all.
+      batch_size: texts at a time, a multiple of the devices.
+
+    Returns:
+      For each `attention`, float32 `[layers, N, T, S]` by stack: 'encoder', 'decoder', 'cross', 'content', 'query'; and
+      `tokens` by side and `layers` by stack.
+
+    Raises:
+      UsageError: a layer that there is not, an empty text, one that is too long.
+    """
+    columns = {'text': _several(texts), 'pair': _several(pairs), 'targets': _several(targets)}
+    return self._rows('attention', columns, {'layers': _numbers(layers)}, batch_size)
+
+  def hidden_states(
+    self,
+    texts: str | Sequence[str],
+    pairs: str | Sequence[str] | None = None,
+    *,
+    targets: str | Sequence[str] | None = None,
+    layers: int | Sequence[int] | None = None,
+    batch_size: int = 8,
+  ) -> list[dict[str, Any]]:
+    """What each layer reads and what the last returns, as transformers' `output_hidden_states`.
+
+    Args:
+      texts: one or several.
+      pairs: the second text of each (BERT).
+      targets: as of `attention`; T5's decoder has none without.
+      layers: numbers of layers, from 0, which is what the first layer reads; None: all.
+      batch_size: texts at a time, a multiple of the devices.
+
+    Returns:
+      For each `hidden_states`, float32 `[layers + 1, T, D]` by stack, and `tokens` and `layers`.
+
+    Raises:
+      UsageError: a layer that there is not, an empty text, one that is too long.
+    """
+    columns = {'text': _several(texts), 'pair': _several(pairs), 'targets': _several(targets)}
+    return self._rows('hidden_states', columns, {'layers': _numbers(layers)}, batch_size)
+
+  def attributions(
+    self,
+    texts: str | Sequence[str],
+    pairs: str | Sequence[str] | None = None,
+    *,
+    targets: str | Sequence[str] | None = None,
+    target: str | None = None,
+    method: str = 'integrated_gradients',
+    steps: int = 64,
+    baseline: str = 'padding',
+    batch_size: int = 8,
+  ) -> list[dict[str, Any]]:
+    """How much each token of each text adds to what the model says of it (see `inference.attributions`).
+
+    Args:
+      texts: one or several.
+      pairs: the second text of each (BERT).
+      targets: what is written behind each (T5, GPT, XLNet).
+      target: of a classifier, the label that is asked for; None: the one it gives.
+      method: 'integrated_gradients' or 'gradients_times_input'.
+      steps: of integrated gradients: points between baseline and input.
+      baseline: of integrated gradients: 'padding' or 'zero', what stands in the place of tokens.
+      batch_size: texts at a time, a multiple of the devices.
+
+    Returns:
+      For each `tokens` by side and `attributions`, for each target: `target`, `score`, `baseline_score`,
+      `completeness_gap`, and `values`, float32 `[L]` by side.
+
+    Raises:
+      UsageError: a model without a head that can be asked, an empty text, one that is too long.
+    """
+    columns = {'text': _several(texts), 'pair': _several(pairs), 'targets': _several(targets)}
+    options = {'method': method, 'steps': steps, 'baseline': baseline, 'target': target}
+    return self._rows('attributions', columns, options, batch_size)
+
   def _rows(
     self, mode: str, columns: Mapping[str, Sequence[Any] | None], options: Mapping[str, Any], batch_size: int
   ) -> list[dict[str, Any]]:
@@ -156,3 +249,7 @@ class AnswersByHead:
 
 def _several(texts: Any) -> Any:
   return [texts] if isinstance(texts, str) else texts
+
+
+def _numbers(layers: int | Sequence[int] | None) -> int | tuple[int, ...] | None:
+  return layers if layers is None or isinstance(layers, int) else tuple(layers)

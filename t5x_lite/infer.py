@@ -10,10 +10,14 @@ The checkpoint is a MODEL_DIR of a run or one checkpoint in it, a Hugging Face d
   classify  the class or the grade of "text", or of "text" and "pair", or the right one of "choices", with probabilities
   tag       entities in "text", and a tag for each word; or for each of "words"
   answer    what in "context" answers "question", and with which probability
+  attention      attention probabilities: --output=page.html, maps.svg or maps.jsonl; --layers=0,5
+  attributions   what each token adds to what the model says: --output=page.html; --method=gradients_times_input
+  hidden_states  what each layer reads, and what the last returns
+  probe          what a linear classifier reads off each layer, for "text" and "label", or "words" and "tags"
 
-The last three are for fine-tuned models: a MODEL_DIR of runs/finetune_encoder.gin, or a checkpoint with such a head.
-Input is text, JSONL or CSV with fields of those names, output too; in text, a tab stands between two of them. A killed
-job goes on when the command is repeated.
+Classify, tag and answer are for fine-tuned models: a MODEL_DIR of runs/finetune_encoder.gin, or a checkpoint with such
+a head. Input is text, JSONL or CSV with fields of those names, output too; in text, a tab stands between two of them. A
+killed job goes on when the command is repeated.
 """
 
 from __future__ import annotations

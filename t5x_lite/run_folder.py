@@ -22,6 +22,7 @@ MODEL_INFO = 'model-info.txt'  # T5X's name
 RUN_INFO = 'run-info.json'
 FIRST_BATCHES = 'first_batches'  # beside it: how many, and their hash, as soon as they have been trained on
 DOCUMENT_ORDER = 'document_order'  # beside the fingerprint of a run's data: `data.hashes.order_hash` of them
+LINEAGE = 'lineage'  # in it, of a branch
 _LOCK = '.lock'
 
 
@@ -79,7 +80,9 @@ def _remove_unused(made: list[pathlib.Path]) -> None:
         path.rmdir()  # Not if there is something in it.
 
 
-def write_info(model_dir: str, trainer: Trainer, data: Mapping[str, Any], seed: int) -> None:
+def write_info(
+  model_dir: str, trainer: Trainer, data: Mapping[str, Any], seed: int, lineage: Mapping[str, Any] | None = None
+) -> None:
   """Writes `model-info.txt` and `run-info.json`.
 
   Args:
@@ -87,6 +90,7 @@ def write_info(model_dir: str, trainer: Trainer, data: Mapping[str, Any], seed: 
     trainer: of the run.
     data: the fingerprint of its data, and the hash of their order.
     seed: of parameters and dropout.
+    lineage: of a branch: what it began with.
   """
   params = tree.named_leaves(trainer.abstract_state.params)
   rows = [f'{name}  {leaf.dtype}{list(leaf.shape)}  {leaf.sharding.spec}' for name, leaf in params.items()]
@@ -101,6 +105,8 @@ def write_info(model_dir: str, trainer: Trainer, data: Mapping[str, Any], seed: 
     'seed': seed,
     'data': dict(data),
   }
+  if lineage:
+    info[LINEAGE] = dict(lineage)
   path = pathlib.Path(model_dir) / RUN_INFO
   known = _read(path).get('data', {})
   if FIRST_BATCHES in known and dict(data) == {name: value for name, value in known.items() if name != FIRST_BATCHES}:
@@ -114,6 +120,11 @@ def add_first_batches(model_dir: str, batches: int, digest: str) -> None:
   info = _read(path)
   info.setdefault('data', {})[FIRST_BATCHES] = {'batches': batches, 'hash': digest}
   _write(path, json.dumps(info, indent=2) + '\n')
+
+
+def read_lineage(model_dir: str | os.PathLike[str]) -> dict[str, Any]:
+  """The lineage in `run-info.json`; empty for what is no branch."""
+  return _read(pathlib.Path(model_dir) / RUN_INFO).get(LINEAGE, {})
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:

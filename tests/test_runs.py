@@ -318,6 +318,93 @@ def test_fine_tuning_starts_from_a_checkpoint(reference, tmp_path):
   assert not (tmp_path / 'other').exists()
 
 
+def branch(parent, model_dir, *flags, **overrides):
+  bindings = {'MODEL_DIR': str(model_dir), **overrides}
+  return [
+    sys.executable, '-m', 't5x_lite.train', f'--branch_from={parent}', *flags,
+    *(f'--gin.{name}={value}' for name, value in bindings.items()),
+  ]  # fmt: skip
+
+
+def lineage(model_dir):
+  return json.loads((pathlib.Path(model_dir) / 'run-info.json').read_text())['lineage']
+
+
+@pytest.mark.slow
+def test_a_branch_with_nothing_changed_is_its_parent_killed_or_not(reference, tmp_path):
+  args = branch(f'{reference[0]}@6', tmp_path / 'branch')
+  with start(args) as process:
+    for line in process.stdout:
+      if line.startswith(f'step  8/{STEPS}'):  # before its first checkpoint
+        process.kill()
+        break
+  assert process.returncode == -signal.SIGKILL
+  run(args)
+  assert_same_state(reference[0], tmp_path / 'branch')
+  assert losses(tmp_path / 'branch') == {step: loss for step, loss in losses(reference[0]).items() if step > 6}
+  only = lineage(tmp_path / 'branch')
+  assert (only['parent'], only['step'], only['changes'], only['ancestors']) == (str(reference[0]), 6, [], [])
+  assert (only['data'], only['schedule'], only['optimizer']) == ('continued', 'continue', 'kept')
+  assert 'has finished' in run(args).stdout  # and does not branch again
+
+
+@pytest.mark.slow
+def test_branches_keep_what_is_the_same_and_remember_where_they_come_from(reference, tmp_path):
+  """Another objective and schedule of the same optimiser; then, of that branch, another optimiser and mixture."""
+  first = tmp_path / 'first'
+  args = branch(
+    f'{reference[0]}@9', first, '--branch_schedule=restart', '--gin_file=objectives/prefix_lm.gin',
+    TASK_FEATURE_LENGTHS="{'inputs': 32, 'targets': 16}", **{'DatasetConfig.text_length': 16, BASE_RATE: 0.05},
+  )  # fmt: skip
+  done = run([*args, '--gin.TRAIN_STEPS=4'])
+  assert 'optimiser: its state is kept' in done.stdout and 'data: documents continued' in done.stdout
+  assert sorted(losses(first)) == [1, 2, 3, 4]
+  rates = [[row['learning_rate'] for row in rows(run)[:4]] for run in (first, reference[0])]
+  assert rates[0] == pytest.approx([rate / 2 for rate in rates[1]])  # of step 1, and half as high
+  second = tmp_path / 'second'
+  args = branch(
+    first, second, '--gin_file=optimizers/adamw.gin',
+    MIXTURE_OR_TASK_NAME='embedded_summarize', TRAIN_STEPS=7,
+    **{'DatasetConfig.text_length': None, 'DatasetConfig.pack': True},
+  )  # fmt: skip
+  done = run(args)
+  assert 'optimiser: begins afresh (it was @adafactor(), is @adamw())' in done.stdout
+  assert 'data: restarted' in done.stdout and sorted(losses(second)) == [5, 6, 7]
+  parent = lineage(second)
+  (grandparent,) = parent['ancestors']
+  assert (parent['parent'], parent['step'], parent['optimizer'], parent['data']) == (str(first), 4, 'new', 'restarted')
+  assert (grandparent['parent'], grandparent['step'], grandparent['schedule']) == (str(reference[0]), 9, 'restart')
+  assert any('objective' in change for change in grandparent['changes'])
+  from t5x_lite.runs import branching
+
+  assert branching.lineage_of(second) == parent  # of its checkpoint
+  assert 'has finished' in run(args).stdout
+  done = run(branch(f'{reference[0]}@6', second), code=2)
+  assert f'holds a branch of {first}@4, not of {reference[0]}@6' in done.stderr
+
+
+@pytest.mark.parametrize(
+  ('which', 'flags', 'told'),
+  [
+    ('@7', (), 'has no checkpoint of step 7: it has 6, 9, 12'),
+    ('@all', (), 'a branch has one parent, expected RUN, RUN@STEP or RUN@best'),
+    ('', (), 'the branch begins at step 12 and TRAIN_STEPS is 12: expected more'),
+    ('@6', ('--gin.MODEL_DIR={parent}',), 'is the parent: expected a folder of its own'),
+    ('@6', ('--gin.T5Config.emb_dim=32',), 'emb_dim is 16 there and 32 here'),
+    ('@6', ("--gin.T5Config.mlp_activations=('silu',)",), "mlp_activations is ('relu',) there and ('silu',) here"),
+    ('@6', ('--gin.INITIAL_CHECKPOINT_PATH=x',), 'a branch begins with its parent, expected None'),
+    ('@6', ('--branch_schedule=restrat',), 'restrat'),
+    ('_no', (), 'no config.gin there; expected the MODEL_DIR of a run'),
+  ],
+)
+def test_what_is_no_branch_is_told_in_one_line(reference, tmp_path, capsys, which, flags, told):
+  flags = [flag.format(parent=reference[0]) for flag in flags]
+  code = train.main(branch(f'{reference[0]}{which}', tmp_path / 'branch', *flags)[2:])
+  error = capsys.readouterr().err
+  assert code == 2 and told in error and error.count('\n') == 1
+  assert not (tmp_path / 'branch').exists()
+
+
 @pytest.mark.slow
 def test_infer_keeps_the_order_and_survives_a_bad_line(reference, tmp_path):
   lines = [b'A short line.', b'\xff not UTF-8', b'', b'word ' * 200, 'Überraschung <extra_id_0>!'.encode(), b'last']

@@ -57,6 +57,7 @@ def run(
   given: Sequence[str] = (),
   define: Callable[[FlagValues], None] | None = None,
   files: Callable[[FlagValues], Sequence[str]] = lambda flags: (),
+  bindings: Callable[[FlagValues], Sequence[Binding]] = lambda flags: (),
 ) -> int:
   """Runs a command and returns its exit code: 0, 2 for bad input, 128 + n for signal n, or what `work` returns.
 
@@ -70,13 +71,15 @@ def run(
     given: the parameters of the function that `work` passes itself.
     define: adds flags of the command's own.
     files: gin files to read before those of `--gin_file`.
+    bindings: what comes between the two.
   """
   try:
     parsed = arguments.parse(sys.argv if argv is None else argv, define)
     if parsed.flags.help:
       print(arguments.usage(usage, parsed.flags))
       return 0
-    return work(_session(parsed, target, given, files(parsed.flags))) or 0
+    first = files(parsed.flags)
+    return work(_session(parsed, target, given, first, bindings(parsed.flags))) or 0
   except errors.UsageError as error:
     return _fail(str(error))
   except _SYSTEM_ERRORS as error:
@@ -97,11 +100,17 @@ def _fail(message: str) -> int:
   return BAD_INPUT
 
 
-def _session(parsed: arguments.Arguments, target: str, given: Sequence[str], first_files: Sequence[str]) -> Session:
+def _session(
+  parsed: arguments.Arguments,
+  target: str,
+  given: Sequence[str],
+  first_files: Sequence[str],
+  first_bindings: Sequence[Binding],
+) -> Session:
   """Reads and checks everything, cheap checks first: most mistakes are told before JAX is imported."""
   environment.prepare(parsed.flags)
   names = Registry()
-  configuration = Configuration(_statements(parsed, first_files), names)
+  configuration = Configuration(_statements(parsed, first_files, first_bindings), names)
   full_name = names.resolve(target, target)
   configuration.check_names(full_name)
   configuration.check_parameters()
@@ -115,13 +124,17 @@ def _session(parsed: arguments.Arguments, target: str, given: Sequence[str], fir
   return Session(parsed.flags, kept, configuration, call, used)
 
 
-def _statements(parsed: arguments.Arguments, first_files: Sequence[str]) -> list[Binding | Import]:
+def _statements(
+  parsed: arguments.Arguments, first_files: Sequence[str], first_bindings: Sequence[Binding]
+) -> list[Binding | Import]:
   """What the gin files and flags say, in order, and `MODEL_DIR` if they leave it open."""
   files = (*first_files, *parsed.gin_files)
   if not files:
     raise errors.UsageError('no gin file: choose one with --gin_file, such as --gin_file=t5_small.gin')
   reader = ginfiles.GinFiles(parsed.search_paths)
-  statements = [statement for name in files for statement in reader.read(name)]
+  statements = [statement for name in first_files for statement in reader.read(name)]
+  statements += first_bindings
+  statements += [statement for name in parsed.gin_files for statement in reader.read(name)]
   statements += [ginfiles.flag_binding(name, value) for name, value in parsed.bindings]
   bindings = [statement for statement in statements if isinstance(statement, Binding)]
   used = any(part == Macro('MODEL_DIR') for binding in bindings for part in parts(binding.value))

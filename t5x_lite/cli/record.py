@@ -27,7 +27,7 @@ ALLOW_CHANGE = 'allow_config_change'
 _MAY_CHANGE = re.compile(
   r'(LoopConfig|DivergenceRule|EarlyStopping|CheckpointConfig|MeshShape)\..*'
   r'|Learner\.(num_microbatches|vocab_chunk)'
-  r'|train\.(model_dir|mesh|eval_steps|num_samples|offload_optimizer)|DatasetConfig\.prefetch|\w+Config\.remat_policy'
+  r'|train\.(branch_\w+|model_dir|mesh|eval_steps|num_samples|offload_optimizer)|DatasetConfig\.prefetch|\w+Config\.remat_policy'
 )
 
 
@@ -55,9 +55,13 @@ class ConfigRecord:
     os.replace(file.name, path)
     return path
 
+  def changes(self, saved: Mapping[str, str]) -> list[str]:
+    """What makes a run with these values another one than a run with the values `saved`."""
+    return compare(saved, self.values)
+
   def check(self, saved: Mapping[str, str]) -> None:
     """Raises UsageError if a run with the values `saved` would not be continued but changed, unless that is allowed."""
-    changes = compare(saved, self.values)
+    changes = self.changes(saved)
     if changes and not self.allow_change:
       raise errors.UsageError(
         f'the configuration differs from the one that this run was started with: {"; ".join(changes)} '

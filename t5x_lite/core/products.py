@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-# What policies of rematerialisation call the result of `project`.
+# What policies of rematerialisation call the result of `project`, and what attention keeps.
 PROJECTION = 'projection'
+ATTENTION = 'attention'
 
 
 def project(x: jax.Array, kernel: jax.Array, dtype: Any) -> jax.Array:

@@ -7,9 +7,10 @@ import dataclasses
 from t5x_lite.cli import shorthand
 
 _OWN = {
-  'mode': 'generate, score, embed, fill, classify, tag or answer.',
+  'mode': 'generate, score, embed, fill, classify, tag, answer, attention, hidden_states, attributions or probe.',
   'batch_size': 'Lines at a time.',
-  **dict.fromkeys(('input_format', 'output_format'), 'text, jsonl, csv, or auto: by the ending of the name.'),
+  'input_format': 'text, jsonl, csv, or auto: by the ending of the name.',
+  'output_format': 'The same; of attention, attributions and probe also html, of attention svg.',
   'pooling': 'Of embed: mean, cls, last, or auto.',
   'top': 'Of fill: tokens for each mask; of answer: answers.',
   'aggregation_strategy': 'Of tag: first, simple, average or max, as in transformers.',
@@ -17,6 +18,11 @@ _OWN = {
   'max_answer_len': 'Of answer: tokens of an answer at most.',
   'handle_impossible_answer': 'Of answer: whether a question may have none.',
   'context': 'Of answer: a file of text for all questions that have no context of their own.',
+  'layers': 'Of attention, hidden_states and probe: a number from 0, or several: 0,5.',
+  'method': 'Of attributions: integrated_gradients or gradients_times_input.',
+  'steps': 'Of integrated gradients: points between baseline and input.',
+  'baseline': 'Of integrated gradients: padding or zero.',
+  'target': 'Of attributions: the label of a classifier that is asked for.',
   'seed': 'Of what is drawn.',
   'assistant_model': 'Of generate: a smaller model, which drafts what the model writes.',
 }

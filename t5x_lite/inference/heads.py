@@ -63,8 +63,6 @@ class HeadReader:
     limits = [each for each in (positions, self.tokenizer.model_max_length, max_input_length) if each is not None]
     self.longest: int | None = min(limits, default=None)
     output = model_heads.OUTPUTS[self.head]
-    with_types = name in _WITH_TYPES
-    self._names = ('input_ids', 'attention_mask', *(('token_type_ids',) if with_types else ()))
 
     def logits(params: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
       return model.module.apply({'params': params}, batch, deterministic=True, method='outputs')[output]
@@ -98,28 +96,31 @@ class HeadReader:
     found: list[np.ndarray] = []
     for start in range(0, len(rows), batch_size):
       chunk = rows[start : start + batch_size]
-      batch = self._batch([*chunk, *[chunk[0]] * (batch_size - len(chunk))], length)
+      batch = batch_of(self.model, [*chunk, *[chunk[0]] * (batch_size - len(chunk))], length)
       out = np.asarray(self._logits(batch), np.float32)
       found += [own if own.ndim == 1 else own[: len(row.ids)] for own, row in zip(out, chunk, strict=False)]
     return found
 
-  def _batch(self, rows: Sequence[Framed], length: int) -> dict[str, np.ndarray]:
-    shape = (len(rows), length)
-    arrays = dict(zip(('input_ids', 'attention_mask', 'token_type_ids'), np.zeros((3, *shape), np.int32), strict=True))
-    arrays['input_ids'] += np.int32(self.tokenizer.pad_id)
-    for index, row in enumerate(rows):
-      here = (index, slice(0, len(row.ids)))
-      arrays['input_ids'][here], arrays['attention_mask'][here], arrays['token_type_ids'][here] = row.ids, 1, row.types
-    config = dict(self.model.config)
-    if config.get('pad_token_id') is None:
-      config['pad_token_id'] = self.tokenizer.pad_id
-    inputs = {name: arrays[name] for name in self._names}
-    batch = hf_call.batch_of(self.model.module, config, inputs, {})
-    if key(ENCODER, POSITIONS) in batch:  # RoBERTa's follow from the id of padding, which a vocabulary of ours may lack
-      batch[key(ENCODER, POSITIONS)] = np.broadcast_to(np.arange(length, dtype=np.int32), shape)
-    if key(DECODER, POOL_POSITION) in batch:  # the last token that is there: padding is behind it, for XLNet too
-      batch[key(DECODER, POOL_POSITION)] = np.array([len(row.ids) - 1 for row in rows], np.int32)
-    return batch
+
+def batch_of(model: Pretrained, rows: Sequence[Framed], length: int) -> dict[str, np.ndarray]:
+  """What a model reads of some rows, padded to `length`."""
+  shape, tokenizer = (len(rows), length), modes.tokenizer_of(model)
+  arrays = dict(zip(('input_ids', 'attention_mask', 'token_type_ids'), np.zeros((3, *shape), np.int32), strict=True))
+  arrays['input_ids'] += np.int32(tokenizer.pad_id)
+  for index, row in enumerate(rows):
+    here = (index, slice(0, len(row.ids)))
+    arrays['input_ids'][here], arrays['attention_mask'][here], arrays['token_type_ids'][here] = row.ids, 1, row.types
+  config = dict(model.config)
+  if config.get('pad_token_id') is None:
+    config['pad_token_id'] = tokenizer.pad_id
+  if type(model.module).__name__ not in _WITH_TYPES:
+    del arrays['token_type_ids']
+  batch = hf_call.batch_of(model.module, config, arrays, {})
+  if key(ENCODER, POSITIONS) in batch:  # RoBERTa's follow from the id of padding, which a vocabulary of ours may lack
+    batch[key(ENCODER, POSITIONS)] = np.broadcast_to(np.arange(length, dtype=np.int32), shape)
+  if key(DECODER, POOL_POSITION) in batch:  # the last token that is there: padding is behind it, for XLNet too
+    batch[key(DECODER, POOL_POSITION)] = np.array([len(row.ids) - 1 for row in rows], np.int32)
+  return batch
 
 
 def label_names(config: Mapping[str, Any], count: int) -> tuple[str, ...]:

@@ -97,8 +97,8 @@ class Likelihood:
     if self.encodes:
       width = bucket(max(map(len, targets)))
       decoder = [np.concatenate([[self.start], each[:-1]]) for each in targets]
-      encoder = _side(ENCODER, inputs, length or bucket(max(map(len, inputs))))
-      return encoder | _side(DECODER, decoder, width), _filled(targets, width), [0] * len(inputs)
+      encoder = one_side(ENCODER, inputs, length or bucket(max(map(len, inputs))))
+      return encoder | one_side(DECODER, decoder, width), filled(targets, width), [0] * len(inputs)
     rows = [np.concatenate(pair) for pair in zip(inputs, targets, strict=True)]
     is_shifted = self._kind == 'Gpt'
     read = [row[:-1] for row in rows] if is_shifted else rows
@@ -106,20 +106,20 @@ class Likelihood:
     width = max(longest, length or min(bucket(longest), self._positions or bucket(longest)))
     if is_shifted:
       begins = [len(each) - 1 for each in inputs]
-      return _side(DECODER, read, width), _filled([row[1:] for row in rows], width), begins
+      return one_side(DECODER, read, width), filled([row[1:] for row in rows], width), begins
     orders = [np.maximum(np.arange(len(row)) - len(each) + 1, 0) for row, each in zip(rows, inputs, strict=True)]
-    batch = _side(DECODER, rows, width) | {key(DECODER, ORDER): _filled(orders, width)}
-    return batch, _filled(rows, width), [len(each) for each in inputs]
+    batch = one_side(DECODER, rows, width) | {key(DECODER, ORDER): filled(orders, width)}
+    return batch, filled(rows, width), [len(each) for each in inputs]
 
 
-def _filled(rows: Sequence[np.ndarray], length: int) -> np.ndarray:
+def filled(rows: Sequence[np.ndarray], length: int) -> np.ndarray:
   """int32 `[B, length]`."""
   return np.stack([np.pad(row, (0, length - len(row))) for row in rows]).astype(np.int32)
 
 
-def _side(side: str, inputs: Sequence[np.ndarray], length: int) -> dict[str, np.ndarray]:
+def one_side(side: str, inputs: Sequence[np.ndarray], length: int) -> dict[str, np.ndarray]:
   """What one side of a model reads."""
-  tokens = _filled(inputs, length)
-  segments = _filled([np.ones(len(ids)) for ids in inputs], length)
+  tokens = filled(inputs, length)
+  segments = filled([np.ones(len(ids)) for ids in inputs], length)
   places = np.broadcast_to(np.arange(length, dtype=np.int32), tokens.shape)
   return {key(side, INPUT_TOKENS): tokens, key(side, SEGMENT_IDS): segments, key(side, POSITIONS): places}

@@ -28,6 +28,11 @@ class Options:
     max_answer_len: of 'answer': tokens of an answer at most.
     handle_impossible_answer: of 'answer': whether there may be none; None: as the model's task has it.
     context: of 'answer': where all questions that have no context of their own are answered.
+    layers: of 'attention', 'hidden_states' and 'probe': numbers of layers, from 0; None: all.
+    method: of 'attributions': one of `research.attributions.METHODS`.
+    steps: of integrated gradients: points between baseline and input.
+    baseline: of integrated gradients: 'padding' or 'zero', what stands for no content.
+    target: of 'attributions': the label of a classifier that is asked for; None: the one it gives.
   """
 
   generation: GenerationConfig = dataclasses.field(default_factory=GenerationConfig)
@@ -40,6 +45,11 @@ class Options:
   max_answer_len: int = 30
   handle_impossible_answer: bool | None = None
   context: str = ''
+  layers: int | tuple[int, ...] | None = None
+  method: str = 'integrated_gradients'
+  steps: int = 64
+  baseline: str = 'padding'
+  target: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +91,7 @@ def make(name: str, model: Pretrained, options: Options) -> Mode:
   Raises:
     UsageError: no such mode, or the model cannot do that.
   """
-  from t5x_lite.inference import answer, classify, embed, fill, generate, score, tag
+  from t5x_lite.inference import answer, attributions, classify, embed, fill, generate, inside, probe, score, tag
 
   known: dict[str, Callable[[Pretrained, Options], Mode]] = {
     'generate': generate.Generate,
@@ -91,6 +101,10 @@ def make(name: str, model: Pretrained, options: Options) -> Mode:
     'classify': classify.Classify,
     'tag': tag.Tag,
     'answer': answer.Answer,
+    'attention': inside.Attention,
+    'hidden_states': inside.HiddenStates,
+    'attributions': attributions.Attributions,
+    'probe': probe.Probe,
   }
   if name not in known:
     raise errors.unknown('mode', name, known)

@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from t5x_lite.training.writers import to_json
 
 FORMATS = ('auto', 'text', 'jsonl', 'csv')
@@ -91,6 +93,15 @@ def text_field(fields: Mapping[str, Any], *names: str) -> str:
   return fields[name]
 
 
+def plain(value: Any) -> Any:
+  """A value of a row with its arrays as lists, of numbers of six digits behind the point."""
+  if isinstance(value, np.ndarray):
+    return np.round(value.astype(np.float64), 6).tolist()
+  if isinstance(value, Mapping):
+    return {name: plain(each) for name, each in value.items()}
+  return [plain(each) for each in value] if isinstance(value, list) else value
+
+
 def write(row: Mapping[str, Any], kind: str, first: bool, columns: Sequence[str] = ()) -> str:
   """A row as text, without the end of its last line.
 
@@ -100,6 +111,7 @@ def write(row: Mapping[str, Any], kind: str, first: bool, columns: Sequence[str]
     first: whether it is the first row, before which a CSV has its header.
     columns: of a CSV; those that a row does not have are empty; without any, those of the row.
   """
+  row = plain(row)
   if kind == 'jsonl':
     return to_json(row)
   if kind == 'text':

@@ -27,6 +27,7 @@ from t5x_lite.models.config import ModelConfig, check_choice, normal_init
 from t5x_lite.nn import flops
 from t5x_lite.nn.adapter import SoftPrompt, extended
 from t5x_lite.nn.embed import Embed
+from t5x_lite.nn.intermediates import HIDDEN_STATES, leave, vectors_of_tokens
 from t5x_lite.nn.norm import LayerNorm
 from t5x_lite.nn.positions import LearnedPositions, sinusoidal_positions
 from t5x_lite.nn.transformer import BlockConfig, Context, Stack
@@ -119,7 +120,7 @@ class BertEmbeddings(nn.Module):
     tokens = batch[key(ENCODER, INPUT_TOKENS)]
     positions = batch[key(ENCODER, POSITIONS)] + self.config.first_position
     types = batch.get(key(ENCODER, TOKEN_TYPE_IDS), jnp.zeros_like(positions))
-    x = self.tokens(tokens)
+    x = vectors_of_tokens(self, ENCODER, self.tokens(tokens))
     if prompt is not None:
       x = prompt(x)
     x += self.token_types(types)
@@ -193,7 +194,9 @@ class Bert(nn.Module):
     segments, positions = batch[key(ENCODER, SEGMENT_IDS)], batch[key(ENCODER, POSITIONS)]
     context = Context(mask=self.config.encoder_mask(segments, positions), positions=positions)
     x = self.embeddings(batch, prompt=self.soft_prompt, deterministic=deterministic)
-    return self.blocks(x, context, deterministic=deterministic)[0][:, self.config.prompt_length :]
+    x, _ = self.blocks(x, context, deterministic=deterministic)
+    leave(self, HIDDEN_STATES, 'last', x)
+    return x[:, self.config.prompt_length :]
 
   def flops_per_step(self, spec: Mapping[str, jax.ShapeDtypeStruct]) -> float:
     """Analytic FLOPs of a training step on batches of these shapes (see `nn.flops`)."""

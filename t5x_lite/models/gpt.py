@@ -19,6 +19,7 @@ from t5x_lite.nn import attend, flops
 from t5x_lite.nn.adapter import extended
 from t5x_lite.nn.cache import DecodeCache, SlotCache, empty_layers, slot_dtype
 from t5x_lite.nn.embed import Embed, output_embed
+from t5x_lite.nn.intermediates import HIDDEN_STATES, leave, vectors_of_tokens
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.norm import NORMS
 from t5x_lite.nn.positions import LearnedPositions, sinusoidal_positions
@@ -162,7 +163,7 @@ class Gpt(nn.Module):
     segments, prefix = batch[key(DECODER, SEGMENT_IDS)], batch.get(key(DECODER, PREFIX))
     mask = self._mask(segments, segments, prefix=None if prefix is None else prefix > 0)
     context = Context(mask=mask, positions=batch[key(DECODER, POSITIONS)])
-    x = self.tokens(batch[key(DECODER, INPUT_TOKENS)])
+    x = vectors_of_tokens(self, DECODER, self.tokens(batch[key(DECODER, INPUT_TOKENS)]))
     if self.soft_prompt is not None:
       x = self.soft_prompt(x)
     return self._run(x, context, deterministic=deterministic)[0][:, self.config.prompt_length :]
@@ -254,7 +255,9 @@ class Gpt(nn.Module):
       x += sinusoidal_positions(context.positions, config.emb_dim).astype(x.dtype)
     x = self.dropout(x, deterministic=deterministic)
     x, cache = self.blocks(x, context, cache, deterministic=deterministic)
-    return self.norm(x), cache
+    x = self.norm(x)
+    leave(self, HIDDEN_STATES, 'last', x)
+    return x, cache
 
   def _mask(
     self, queries: jax.Array | None, keys: jax.Array | None, prefix: jax.Array | None = None, causal: bool = True

@@ -23,6 +23,7 @@ from t5x_lite.nn import attend, flops
 from t5x_lite.nn.adapter import extended
 from t5x_lite.nn.cache import Branches, DecodeCache, KVCache, LayerCache, SlotCache, empty_layers, slot_dtype
 from t5x_lite.nn.embed import Embed, output_embed
+from t5x_lite.nn.intermediates import HIDDEN_STATES, leave, vectors_of_tokens
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.norm import RMSNorm
 from t5x_lite.nn.positions import RelativeBias, RelativePositionBias, sinusoidal_positions
@@ -129,7 +130,9 @@ class T5Stack(nn.Module):
     x = nn.with_logical_constraint(x, (axes.ACT_BATCH, axes.ACT_LENGTH, axes.ACT_EMBED))
     x = self.dropout(x, deterministic=deterministic)
     x, cache = self.blocks(x, context, cache, deterministic=deterministic)
-    return self.dropout(self.norm(x), deterministic=deterministic), cache
+    x = self.norm(x)
+    leave(self, HIDDEN_STATES, 'last', x)
+    return self.dropout(x, deterministic=deterministic), cache
 
   def _bias(self, queries: int, context: Context, cache: Any, branches: Branches | None) -> RelativeBias | jax.Array:
     """The bias of all layers: as structure for what can use it, and else as an array, made once."""
@@ -217,7 +220,7 @@ class T5(nn.Module):
     segments, positions = batch[key(ENCODER, SEGMENT_IDS)], self._positions(batch, ENCODER)
     mask = Mask(segments, segments) if positions is None else self.config.encoder_mask(segments, positions)
     context = Context(mask=mask, positions=positions)
-    x = self.token_embedder(batch[key(ENCODER, INPUT_TOKENS)])
+    x = vectors_of_tokens(self, ENCODER, self.token_embedder(batch[key(ENCODER, INPUT_TOKENS)]))
     if self.config.prompt_length:
       x = self.soft_prompt(x)
     return self.encoder(x, context, deterministic=deterministic)[0]
@@ -232,7 +235,7 @@ class T5(nn.Module):
       cross_mask=Mask(segments, encoder_segments),
       positions=self._positions(batch, DECODER),
     )
-    x = self.token_embedder(batch[key(DECODER, INPUT_TOKENS)])
+    x = vectors_of_tokens(self, DECODER, self.token_embedder(batch[key(DECODER, INPUT_TOKENS)]))
     return self.decoder(x, context, deterministic=deterministic)[0]
 
   def init_cache(self, max_length: int, encoded: jax.Array, encoder_segment_ids: jax.Array) -> DecodeCache:

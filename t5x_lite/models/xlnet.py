@@ -37,6 +37,7 @@ from t5x_lite.nn import flops
 from t5x_lite.nn.attend import AUTO, XLA
 from t5x_lite.nn.cache import KVCache
 from t5x_lite.nn.embed import Embed
+from t5x_lite.nn.intermediates import HIDDEN_STATES, leave, vectors_of_tokens
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.relative_attention import (
   RelativeBlock,
@@ -323,7 +324,7 @@ class Xlnet(nn.Module):
   def _run(self, batch: Batch, memory: jax.Array | None, *, deterministic: bool) -> tuple[jax.Array, jax.Array | None]:
     """The last hidden state of the stream that predicts, and the next memory, if there is to be one."""
     config = self.config
-    content = self.tokens(batch[key(DECODER, INPUT_TOKENS)])
+    content = vectors_of_tokens(self, DECODER, self.tokens(batch[key(DECODER, INPUT_TOKENS)]))
     context = _context(config, batch, 0 if memory is None else memory.shape[2])
     assert context.sinusoids is not None
     context = context.replace(sinusoids=self.dropout(context.sinusoids, deterministic=deterministic))
@@ -335,6 +336,9 @@ class Xlnet(nn.Module):
       query = self.dropout(query, deterministic=deterministic)
     streams = Streams(self.dropout(content, deterministic=deterministic), query)
     streams, memory = self.blocks(streams, context, memory, deterministic=deterministic)
+    leave(self, HIDDEN_STATES, 'last_content', streams.content)
+    if streams.query is not None:
+      leave(self, HIDDEN_STATES, 'last_query', streams.query)
     hidden = streams.content if streams.query is None else streams.query
     return self.dropout(hidden, deterministic=deterministic), memory
 

@@ -32,7 +32,14 @@ from t5x_lite.core.products import for_rows
 from t5x_lite.nn import local_attention, pallas_attention, splash, weight_dropout
 from t5x_lite.nn.attention_inputs import Inputs, Kernel, Places, Settings, over_mesh
 from t5x_lite.nn.blockwise import blockwise_attention
-from t5x_lite.nn.dot_product import dot_product_attention, drop_values, repeat_heads, whole_length, whole_slots
+from t5x_lite.nn.dot_product import (
+  attention_weights,
+  dot_product_attention,
+  drop_values,
+  repeat_heads,
+  whole_length,
+  whole_slots,
+)
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.positions import RelativeBias
 
@@ -187,6 +194,26 @@ def attend(
     dropout_key=dropout_key,
     shared_dropout=False,
   )
+
+
+def probabilities(query: jax.Array, key: jax.Array, relations: Relations, scale: float) -> jax.Array:
+  """The attention probabilities behind `attend`, to be looked at: an array that no kernel makes.
+
+  Args:
+    query: `[B, T, N, H]`.
+    key: `[B, S, K, H]`.
+    relations: mask and bias.
+    scale: factor on the logits.
+
+  Returns:
+    float32 `[B, N, T, S]`, without dropout.
+  """
+  queries, keys = query.shape[1], key.shape[1]
+  bias = relations.bias
+  if isinstance(bias, RelativeBias):
+    bias = bias.materialise(queries, keys, relations.offset)
+  mask = relations.mask.materialise(queries, keys, relations.offset, relations.window)
+  return attention_weights(query, key, bias=bias, mask=mask, scale=scale)
 
 
 def attend_to_slots(

@@ -7,10 +7,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from t5x_lite.core import axes
-from t5x_lite.nn.attend import Relations, Style, attend, attend_to_slots
+from t5x_lite.core.products import ATTENTION
+from t5x_lite.nn.attend import Relations, Style, attend, attend_to_slots, probabilities
 from t5x_lite.nn.cache import KVCache, SlotCache
+from t5x_lite.nn.intermediates import ATTENTIONS, asked_for, leave
 from t5x_lite.nn.linear import Dense, Initializer, fan_in_init
 from t5x_lite.nn.positions import rotate
 
@@ -78,8 +81,11 @@ class MultiHeadAttention(nn.Module):
     if isinstance(past, SlotCache):
       attended = attend_to_slots(query, past.key, past.value, relations, self.style.scale)
       return self.out(attended.reshape(*attended.shape[:-2], -1))
+    if asked_for(self, ATTENTIONS):
+      leave(self, ATTENTIONS, 'weights', probabilities(query, past.key, relations, self.style.scale))
     dropout_key = None if deterministic or self.style.dropout_rate == 0.0 else self.make_rng('dropout')
     attended = attend(query, past.key, past.value, relations, self.style, dropout_key=dropout_key, cached=cached)
+    attended = checkpoint_name(attended, ATTENTION)
     return self.out(attended.reshape(*attended.shape[:-2], -1))
 
   def _heads(self, x: jax.Array) -> jax.Array:

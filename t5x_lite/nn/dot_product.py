@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from t5x_lite.core import axes
+from t5x_lite.core.products import ATTENTION
 from t5x_lite.nn import weight_dropout
 
 Arrays = TypeVar('Arrays')
@@ -125,9 +127,9 @@ def _mix(dropout_rate: float, logits: jax.Array, value: jax.Array, seed: jax.Arr
 def _mix_forward(
   dropout_rate: float, logits: jax.Array, value: jax.Array, seed: jax.Array | None
 ) -> tuple[jax.Array, tuple]:
-  weights = jax.nn.softmax(logits, axis=-1)
+  weights = checkpoint_name(jax.nn.softmax(logits, axis=-1), ATTENTION)
   dropped = _dropped(weights, seed, dropout_rate).astype(value.dtype)
-  mixed = _einsum('bnts,bsnh->btnh', dropped, value).astype(value.dtype)
+  mixed = checkpoint_name(_einsum('bnts,bsnh->btnh', dropped, value).astype(value.dtype), ATTENTION)
   return mixed, (weights, value, seed, mixed)
 
 

@@ -18,7 +18,8 @@ from flax import struct
 
 from t5x_lite.core import axes
 from t5x_lite.nn.cache import KVCache
-from t5x_lite.nn.dot_product import dot_product_attention, whole_length
+from t5x_lite.nn.dot_product import attention_weights, dot_product_attention, whole_length
+from t5x_lite.nn.intermediates import ATTENTIONS, HIDDEN_STATES, asked_for, leave
 from t5x_lite.nn.linear import Dense, Initializer
 from t5x_lite.nn.transformer import BlockConfig, adapted
 
@@ -181,12 +182,20 @@ class RelativeAttention(nn.Module):
     if mapping is not None:
       query = jnp.einsum('bpnh,bpt->btnh', query, mapping.astype(self.dtype))
     scale, past = self.head_dim**-0.5, whole_length(past)
+    mask = context.query_mask if query_stream else context.content_mask
+    if asked_for(self, ATTENTIONS):
+      bias = self._relative_scores(query, positions, context.other_segment) * scale
+      by_content = query + self.r_w_bias.astype(self.dtype)
+      weights = attention_weights(by_content, past.key, bias=bias, mask=mask, scale=scale)
+      if query_stream and context.informed is not None:
+        weights *= context.informed[:, None, :, None].astype(weights.dtype)
+      leave(self, ATTENTIONS, 'query_weights' if query_stream else 'content_weights', weights)
     attended = dot_product_attention(
       query + self.r_w_bias.astype(self.dtype),
       past.key,
       past.value,
       bias=self._relative_scores(query, positions, context.other_segment) * scale,
-      mask=context.query_mask if query_stream else context.content_mask,
+      mask=mask,
       scale=scale,
       dropout_rate=self.dropout_rate,
       dropout_key=None if deterministic or self.dropout_rate == 0.0 else self.make_rng('dropout'),
@@ -263,6 +272,9 @@ class RelativeBlock(nn.Module):
     to one that knows the content too; with one, the query stream is the position behind the content.
     """
     assert window is None, 'a window for relative attention'
+    leave(self, HIDDEN_STATES, 'content', x.content)
+    if x.query is not None:
+      leave(self, HIDDEN_STATES, 'query', x.query)
     attention, content = self.self_attention, x.content
     if isinstance(memory, RelativeCache):
       assert context.index is not None

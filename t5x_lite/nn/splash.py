@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernel_lib
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as mask_lib
 
+from t5x_lite.core.products import ATTENTION
 from t5x_lite.nn.attention_inputs import Inputs, Settings
 from t5x_lite.nn.masks import Mask
 
@@ -31,6 +32,7 @@ def splash_attention(inputs: Inputs, settings: Settings) -> jax.Array:
     head_shards=1,
     q_seq_shards=1,
     block_sizes=_block_sizes(*padded),
+    residual_checkpoint_name=ATTENTION,
     interpret=settings.interpret,
   )
   query_segments, key_segments = mask.query_segments, mask.key_segments

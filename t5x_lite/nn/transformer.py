@@ -14,11 +14,12 @@ from flax import struct
 from t5x_lite.core import axes
 from t5x_lite.core.errors import unknown
 from t5x_lite.core.logits import LAYER_LOSSES
-from t5x_lite.core.products import PROJECTION
+from t5x_lite.core.products import ATTENTION, PROJECTION
 from t5x_lite.nn.adapter import Adapter
 from t5x_lite.nn.attend import AUTO, Relations, Style
 from t5x_lite.nn.attention import MultiHeadAttention
 from t5x_lite.nn.cache import KVCache, LayerCache, SlotCache
+from t5x_lite.nn.intermediates import ATTENTIONS, HIDDEN_STATES, leave
 from t5x_lite.nn.linear import Initializer, fan_in_init
 from t5x_lite.nn.masks import Mask
 from t5x_lite.nn.mlp import MLP
@@ -30,6 +31,8 @@ from t5x_lite.nn.residual import added_up
 # What a block keeps for its backward pass; the rest is computed again. Names as in T5X.
 REMAT_POLICIES: dict[str, Callable[..., Any] | None] = {
   'none': None,  # keep everything: no remat at all
+  # Keep what products and attention made: norms, activations, dropout and sums are computed again, no product is.
+  'elementwise': jax.checkpoint_policies.save_only_these_names(PROJECTION, ATTENTION),
   'minimal': jax.checkpoint_policies.save_only_these_names(PROJECTION),  # keep the projections
   'full': jax.checkpoint_policies.nothing_saveable,  # keep the inputs of the block only
   # Keep the projections too, but in the host's memory: device memory of 'full', and copies instead of products.
@@ -210,6 +213,7 @@ class Block(nn.Module):
     self, x: jax.Array, cache: LayerCache | None, window: jax.Array | None, context: Context, deterministic: bool
   ) -> tuple[jax.Array, LayerCache | None]:
     """Maps `[B, T, D]` to `[B, T, D]`, and the cache of this layer to one that knows `x` too."""
+    leave(self, HIDDEN_STATES, 'stream', x)
     h = self._before(self.self_attention_norm, x)
     positions = context.positions
     past: KVCache | SlotCache = self.self_attention.keys_values(h, positions)
@@ -304,7 +308,7 @@ class Stack(nn.Module):
       self.layers: Any = [block(self.config) for _ in range(self.num_layers)]
       return
     shared = {
-      'variable_axes': {'params': 0, LAYER_LOSSES: 0},
+      'variable_axes': {'params': 0, LAYER_LOSSES: 0, ATTENTIONS: 0, HIDDEN_STATES: 0},
       'split_rngs': {'params': True, 'dropout': True},
       'length': self.num_layers,
       'metadata_params': {nn.PARTITION_NAME: axes.LAYERS},

@@ -29,7 +29,7 @@ from t5x_lite.training.learner import Learner, label_weights, objective_weights
 from t5x_lite.training.steps import init_state
 
 # FLOPs of a step in units of one without anything computed again (forward 1, backward 2).
-_RECOMPUTED = {'none': 1.0, 'minimal': 1.05, 'full': 4 / 3}
+_RECOMPUTED = {'none': 1.0, 'elementwise': 1.0, 'minimal': 1.05, 'full': 4 / 3}
 
 Spec = Mapping[str, jax.ShapeDtypeStruct]
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import optax
 
 from t5x_lite import families
 from t5x_lite.core import errors, tree
-from t5x_lite.core.checkpoint_names import ALL, BEST, LATEST, split_checkpoint
 from t5x_lite.data import dataset_config, features
 from t5x_lite.data import task as tasks
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.encoder.features import EncoderTaskFeatures
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
+from t5x_lite.runs.located import Found, locate
 from t5x_lite.scoring import items, language, page, review, submission
 from t5x_lite.scoring.scorer import Scorer
-from t5x_lite.training import checkpoints, integrity, orbax_store, processes
+from t5x_lite.training import checkpoints, orbax_store, processes
 from t5x_lite.training.learner import Learner
 from t5x_lite.training.steps import Trainer
 from t5x_lite.training.writers import to_json
@@ -105,62 +105,6 @@ def evaluate(
     print(render(table))
     print(f'\nwritten to {folder}')
   return 0
-
-
-class Found(NamedTuple):
-  """A checkpoint.
-
-  Attributes:
-    path: where it lies.
-    run: the folder of its run.
-    name: its step, or what there is instead.
-    ours: whether it is of a run of ours.
-  """
-
-  path: str
-  run: pathlib.Path
-  name: str
-  ours: bool
-
-
-def locate(checkpoint: str) -> Iterator[Found]:
-  """The checkpoints that `RUN`, `RUN@STEP`, `RUN@best` or `RUN@all` means, in the order of their steps.
-
-  Raises:
-    UsageError: the run has no such checkpoint, and the line names those that it has.
-  """
-  source, which = split_checkpoint(checkpoint)
-  path = pathlib.Path(source).expanduser().absolute()
-  if not integrity.holds_checkpoints(path):
-    if which != LATEST:
-      raise errors.UsageError(f'{checkpoint}: no run there; expected a folder with checkpoints before @{which}')
-    yield Found(source, path if path.exists() else pathlib.Path(), path.name, ours=False)
-    return
-  step = integrity.step_of(path)
-  if step is not None:
-    yield Found(str(path), path.parent, str(step), ours=True)
-    return
-  known = integrity.steps(path)
-  if which == ALL:
-    wanted = known
-  elif which == BEST:
-    wanted = [best_step(path)]
-  elif which == LATEST:
-    wanted = known[-1:]
-  else:
-    wanted = [int(which)]
-  for number in wanted:
-    if number not in known:
-      raise errors.UsageError(f'{source} has no checkpoint of step {number}: it has {", ".join(map(str, known))}')
-    yield Found(str(integrity.step_folder(path, number)), path, str(number), ours=True)
-
-
-def best_step(run: pathlib.Path) -> int:
-  """The step of the best checkpoint of a run, as its newest one remembers it; the newest where it was not evaluated."""
-  latest = integrity.steps(run)[-1]
-  progress = orbax_store.read_json(integrity.step_folder(run, latest), checkpoints.PROGRESS)
-  best = progress.get('improvement', {}).get('best_step')
-  return latest if best is None else int(best)
 
 
 def render(rows: Sequence[Mapping[str, Any]]) -> str:

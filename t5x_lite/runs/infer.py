@@ -15,7 +15,7 @@ from t5x_lite import pretrained
 from t5x_lite.core import errors
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.decoding.config import GenerationConfig
-from t5x_lite.inference import job, modes, rows
+from t5x_lite.inference import job, modes, rows, shown
 from t5x_lite.inference.modes import Mode, Options
 from t5x_lite.partitioning import sharding
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
@@ -43,6 +43,11 @@ def infer(
   max_answer_len: int = 30,
   handle_impossible_answer: bool | None = None,
   context: str | None = None,
+  layers: int | tuple[int, ...] | None = None,
+  method: str = 'integrated_gradients',
+  steps: int = 64,
+  baseline: str = 'padding',
+  target: str | int | None = None,
   seed: int = 0,
   interactive: bool = False,
   assistant_model: str | None = None,
@@ -58,11 +63,13 @@ def infer(
     tokenizer: its vocabulary; None: the checkpoint's own.
     task_feature_lengths: inputs of an encoder are cut to `inputs` tokens, and `targets` are written at most, where
       `generation` does not tell; None: as the model takes.
-    mode: 'generate', 'score', 'embed', 'fill', 'classify', 'tag' or 'answer' (see `inference`).
+    mode: 'generate', 'score', 'embed', 'fill', 'classify', 'tag', 'answer', 'attention', 'hidden_states',
+      'attributions' or 'probe' (see `inference`).
     generation: how text is written; what it leaves open is up to the model's generation_config.json.
     batch_size: lines at a time.
     input_format: 'text'; 'jsonl'; 'csv'; or 'auto', by the ending of the file's name, and else text.
-    output_format: the same, and else JSON lines.
+    output_format: the same, and else JSON lines; of 'attention', 'attributions' and 'probe' also 'html', a page, and of
+      'attention' 'svg', a picture.
     pooling: of 'embed': 'mean', 'cls', 'last', or 'auto', as the model's folder says.
     top: of 'fill': tokens for each mask; of 'answer': answers to each question.
     aggregation_strategy: of 'tag': 'first', 'simple', 'average' or 'max', as in transformers.
@@ -70,6 +77,11 @@ def infer(
     max_answer_len: of 'answer': tokens of an answer at most.
     handle_impossible_answer: of 'answer': whether there may be none; None: as the model's task has it.
     context: of 'answer': path of a text in which questions without a context of their own are answered.
+    layers: of 'attention', 'hidden_states' and 'probe': numbers of layers, from 0; None: all.
+    method: of 'attributions': 'integrated_gradients' or 'gradients_times_input'.
+    steps: of integrated gradients: points between baseline and input.
+    baseline: of integrated gradients: 'padding' or 'zero', what stands in the place of tokens.
+    target: of 'attributions': the label of a classifier that is asked for; None: the one it gives.
     seed: of what is drawn.
     interactive: whether lines are asked for at a prompt, and answered one by one.
     assistant_model: of 'generate': a smaller model, which drafts what the model writes; whatever `load_pretrained`
@@ -82,9 +94,12 @@ def infer(
   Raises:
     UsageError: a model that cannot do it, or options that do not go together.
   """
-  for name, value in (('input_format', input_format), ('output_format', output_format)):
-    if value not in rows.FORMATS:
-      raise errors.unknown(name, value, rows.FORMATS)
+  for name, value, known in (
+    ('input_format', input_format, rows.FORMATS),
+    ('output_format', output_format, (*rows.FORMATS, *shown.KINDS)),
+  ):
+    if value not in known:
+      raise errors.unknown(name, value, known)
   if batch_size < 1:
     raise errors.UsageError(f'batch_size={batch_size}: expected at least 1')
   _check_not_same(input, output)
@@ -106,6 +121,11 @@ def infer(
     max_answer_len=max_answer_len,
     handle_impossible_answer=handle_impossible_answer,
     context='' if context is None else _text(context),
+    layers=layers,
+    method=method,
+    steps=steps,
+    baseline=baseline,
+    target=None if target is None else str(target),
   )
   if model.assistant_model is not None:
     pretrained.check_assists(model, model.assistant_model, options.generation)
@@ -114,6 +134,16 @@ def infer(
   except errors.UsageError as error:
     raise errors.UsageError(f'{checkpoint}: {error}') from error
   devices = jax.device_count()
+  kind = shown.kind_of(made, output_format, output)
+  if kind is not None or hasattr(made, 'finish'):
+    if interactive:
+      raise errors.UsageError(f'--interactive with mode {mode!r}: expected lines from a file or standard input')
+    with _opened(input) as file:
+      lines = rows.read(file, rows.format_of(input_format, input), made.field)
+      found = shown.whole(job.run(lines, made, batch_size=batch_size, devices=devices), made)
+      title = f'{mode.capitalize()} of {checkpoint}'
+      shown.write(found, made, kind or rows.format_of(output_format, output, default='jsonl'), output, title)
+    return 0
   if interactive:
     return _talk(made, devices)
   kind_in = rows.format_of(input_format, input)

@@ -15,6 +15,7 @@ from t5x_lite.data import dataset_config, features, hashes, pipeline, row_predic
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
+from t5x_lite.runs import branching
 from t5x_lite.training import coordination, integrity, processes, profiling, warmstart
 from t5x_lite.training import loop as loop_lib
 from t5x_lite.training.checkpoints import CheckpointConfig, Checkpointer
@@ -41,6 +42,9 @@ class ConfigRecord(Protocol):
   def write(self, folder: str) -> Any:
     """Writes `config.gin` in the folder."""
 
+  def changes(self, saved: Mapping[str, str]) -> list[str]:
+    """What differs from `saved` values, in words."""
+
   def check(self, saved: Mapping[str, str]) -> None:
     """Raises UsageError where `saved` values differ, unless that is allowed."""
 
@@ -62,6 +66,9 @@ def train(
   initial_checkpoint_path: str | None = None,
   restart_steps: bool = False,
   resize_vocabulary: bool = False,
+  branch_from: str | None = None,
+  branch_data: str | None = None,
+  branch_schedule: str = branching.CONTINUE,
   offload_optimizer: bool = False,
   dry_run: bool = False,
   profile_steps: str | None = None,
@@ -87,6 +94,11 @@ def train(
     restart_steps: whether steps and optimiser begin afresh there, instead of going on from the checkpoint's as T5's do.
     resize_vocabulary: whether the embedding tables there may be of another length; rows are added or dropped at the
       end.
+    branch_from: `RUN`, `RUN@STEP` or `RUN@best`: the checkpoint of another run that this one goes on from, optimiser
+      included where it is the same, if `model_dir` has none; the lineage is kept.
+    branch_data: `continue`: with the documents behind those that the parent has read; `restart`: from the beginning;
+      None: continue where that can be.
+    branch_schedule: `continue`: step and learning rate schedule go on at the checkpoint's step; `restart`: at 0.
     offload_optimizer: whether the optimiser state waits in the host's memory, to leave room on the device.
     dry_run: print what the run amounts to and stop before data is read.
     profile_steps: `FIRST:LAST`, the steps to trace, both included; None: none.
@@ -112,6 +124,12 @@ def train(
       "BEST_BY = 'loss'"
     )
   model_dir = run_folder.locate(model_dir)
+  origin = None
+  if branch_from is not None:
+    origin = branching.find(branch_from, model_dir)
+    branching.check_values(branch_schedule, origin, loop.total_steps, initial_checkpoint_path)
+    if origin is not None:
+      _check_same_model(origin.folder, learner.module)
   profile = profiling.parse(profile_steps, loop.total_steps, model_dir)
   spec = features.batch_spec(dataset.features, dataset.task_feature_lengths, dataset.batch_size)
   families.check_length(learner.module, spec)
@@ -121,6 +139,8 @@ def train(
   flops = learner.module.flops_per_step(spec)
   console = Console()
   console.note(_summary(trainer, flops))
+  if origin is not None:
+    console.note(f'branch of {origin.folder}')
   if dry_run:
     return 0
   console.note(f'MODEL_DIR {model_dir}')
@@ -131,17 +151,26 @@ def train(
     iterator = stack.enter_context(contextlib.closing(pipeline.build(dataset, rows=trainer.process_rows())))
     writer = stack.enter_context(contextlib.closing(MetricWriter(model_dir)))
     _check_vocabulary(dataset.tokenizer, learner.module)
+    lineage, beginning = branching.lineage_of(model_dir), None
+    if origin is not None:
+      changes = config.changes(origin.config)
+      beginning = branching.begin(origin, trainer, iterator, config.values, changes, branch_data, branch_schedule)
+      lineage = beginning.lineage
+      console.note('\n'.join(beginning.told))
     read = {**iterator.data.fingerprint, run_folder.DOCUMENT_ORDER: hashes.order_hash(iterator.data)}
     job = Job(
       init=functools.partial(
         _initial_state, trainer, random_seed, initial_checkpoint_path, resize_vocabulary, restart_steps, console
-      ),
+      )
+      if beginning is None
+      else functools.partial(beginning.state, trainer, random_seed),
       merge_data_states=pipeline.merge_states,
       record=config.values,
       flops_per_step=flops,
-      on_start=functools.partial(_describe, config, model_dir, trainer, read, random_seed),
+      on_start=functools.partial(_describe, config, model_dir, trainer, read, random_seed, lineage),
       profile=profile,
       watch=watch,
+      lineage=lineage,
     )
     if eval_dataset is not None:
       held_out = evaluation.HeldOut(
@@ -150,6 +179,8 @@ def train(
       job = _evaluated(job, held_out)
     console.note(run_folder.fingerprints(read))
     first = hashes.FirstBatches(iterator, _FIRST_BATCHES, lambda: _describe_first_batches(model_dir, first))
+    if beginning is not None and beginning.data_state is not None:
+      first.set_state(beginning.data_state)
     data = TolerantIterator(first, console.note) if config.allow_change else first
     outcome = loop_lib.run(loop, trainer, data, checkpointer, writer, console, job)
     first.finish()
@@ -232,11 +263,18 @@ def _check_same_model(folder: pathlib.Path, module: Any) -> None:
   stored_models.open_model(folder, model=module)
 
 
-def _describe(config: ConfigRecord, model_dir: str, trainer: Trainer, data: Mapping[str, Any], seed: int) -> None:
+def _describe(
+  config: ConfigRecord,
+  model_dir: str,
+  trainer: Trainer,
+  data: Mapping[str, Any],
+  seed: int,
+  lineage: branching.Lineage,
+) -> None:
   """Says in the folder what the run is made of; not before it is sure that the checkpoints there are of that."""
   if processes.is_primary():
     config.write(model_dir)
-    run_folder.write_info(model_dir, trainer, data, seed)
+    run_folder.write_info(model_dir, trainer, data, seed, lineage)
 
 
 def _describe_first_batches(model_dir: str, first: hashes.FirstBatches) -> None:

@@ -21,6 +21,7 @@ from t5x_lite.training import architecture, integrity, processes
 
 DATA, CONFIG, PROGRESS = 'data', 'config', 'progress'
 STOPPED_EARLY = 'stopped_early'  # Key of the loop's progress: the run ended before its last step, and meant to.
+LINEAGE = 'lineage'  # Key of it too, of a branch: the checkpoint that it began with, and that one's run's, and so on.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -118,6 +118,7 @@ class Job:
     on_start: called once, when the state is there and before the first step.
     profile: the steps to trace; None: none.
     watch: is told where the loop is. The caller starts and closes it.
+    lineage: of a branch, saved with every checkpoint: what it began with, and what that came from.
   """
 
   init: Callable[[], Any]
@@ -131,6 +132,7 @@ class Job:
   on_start: Callable[[], None] = lambda: None
   profile: Profile | None = None
   watch: Watch = dataclasses.field(default_factory=Watch)
+  lineage: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class Status(enum.StrEnum):

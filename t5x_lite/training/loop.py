@@ -299,7 +299,8 @@ class _Loop:
     )
 
   def _get_progress(self) -> dict[str, Any]:
-    return {
+    lineage = {checkpoints.LINEAGE: dict(self._job.lineage)} if self._job.lineage else {}
+    return lineage | {
       'monitor': self._monitor.get_state(),
       'improvement': self._improvement.get_state(),
       'window': self._window.get_state(),

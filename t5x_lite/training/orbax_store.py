@@ -97,6 +97,23 @@ def read_shapes(folder: pathlib.Path) -> dict[str, jax.ShapeDtypeStruct]:
   return {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in leaves.items()}
 
 
+def read_named(folder: pathlib.Path, shardings: Mapping[str, Any], default: Any) -> dict[str, jax.Array]:
+  """All arrays of a checkpoint by name, whatever their tree.
+
+  Args:
+    folder: of one step.
+    shardings: where they go, by name.
+    default: where others go.
+  """
+  with ocp.StandardCheckpointer() as checkpointer:
+    stored = checkpointer.metadata(folder / STATE).item_metadata.tree
+
+  def abstract(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=shardings.get(tree_lib.path_name(path), default))
+
+  return tree_lib.named_leaves(read_arrays(folder, jax.tree_util.tree_map_with_path(abstract, stored)))
+
+
 def read_arrays(folder: pathlib.Path, abstract: Any, *, partial: bool = False) -> Any:
   """The arrays of a checkpoint.
 

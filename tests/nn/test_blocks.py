@@ -77,7 +77,9 @@ def test_scanned_equals_unrolled(flavour):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('scan', 'remat'), [*itertools.product((True, False), ('minimal', 'full', 'offload'))])
+@pytest.mark.parametrize(
+  ('scan', 'remat'), [*itertools.product((True, False), ('elementwise', 'minimal', 'full', 'offload'))]
+)
 def test_remat_changes_nothing(scan, remat):
   flavour, x, context = {**FLAVOURS[1], 'dropout_rate': 0.3}, inputs(), Context(mask=Mask(causal=True))
   plain, rematted = make(flavour, scan=scan), make(flavour, scan=scan, remat=remat)
@@ -106,7 +108,10 @@ def test_remat_multiplies_again_what_it_did_not_keep():
     step = jax.jit(jax.grad(lambda params: jnp.sum(stack.apply({'params': params}, x, context)[0])))
     return len(re.findall(r' dot\(', step.lower(params).compile().as_text()))
 
-  plain, minimal, full, offload = (products(remat) for remat in ('none', 'minimal', 'full', 'offload'))
+  plain, elementwise, minimal, full, offload = (
+    products(remat) for remat in ('none', 'elementwise', 'minimal', 'full', 'offload')
+  )
+  assert plain == elementwise
   assert minimal == offload
   # Those of attention alone; those of the projections too.
   assert plain < minimal < full
