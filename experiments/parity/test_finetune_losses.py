@@ -2,8 +2,8 @@
 
 From one checkpoint that has a head already, without dropout and with examples in the order of the file, nothing is
 random. So every step's loss tells whether all before it is the same: rows, loss, gradient and its clipping, schedule,
-AdamW, weight decay; and the scores in the end, whether the answers are. The head for spans learns nothing here, and
-only answers: the softmax that transformers trains it with is over the padding of a row too.
+AdamW, weight decay; and the scores in the end, whether the answers are. The head for spans is left out: the softmax
+that transformers trains it with is over the padding of a row too.
 """
 
 import dataclasses
@@ -39,7 +39,6 @@ def small_checkpoint(work, folder):
   kinds = {
     finetune_tasks.CLASSES: transformers.BertForSequenceClassification,
     finetune_tasks.TAGS: transformers.BertForTokenClassification,
-    finetune_tasks.SPAN: transformers.BertForQuestionAnswering,
   }
   kinds[work.head](config).save_pretrained(folder)
   tokenizer.save_pretrained(folder)
@@ -75,13 +74,11 @@ def our_run(work, files, checkpoint):
   return scores, [row['loss'] for row in rows if row['split'] == 'train']
 
 
-@pytest.mark.parametrize('name', ['mrpc', 'wnut17', 'squad'])
+@pytest.mark.parametrize('name', ['mrpc', 'wnut17'])
 def test_losses_of_all_steps_and_scores_are_the_same(name, tmp_path):
   data = pathlib.Path(os.environ['T5X_LITE_REAL_DATA'])
   work = finetune_tasks.WORKS[name]
-  learns = work.head != finetune_tasks.SPAN
-  rate, length, epochs = (1e-2, 32, 2) if learns else (1e-12, 256, 1)
-  work = dataclasses.replace(work, sizes=(64, 40), length=length, epochs=epochs, batch=8, rate=rate)
+  work = dataclasses.replace(work, sizes=(64, 40), length=32, epochs=2, batch=8, rate=1e-2)
   split = work.files.read(data, work.sizes)
   files, checkpoint = tmp_path / 'files', tmp_path / 'checkpoint'
   files.mkdir()
@@ -89,8 +86,7 @@ def test_losses_of_all_steps_and_scores_are_the_same(name, tmp_path):
   small_checkpoint(work, checkpoint)
   (scores, theirs), (our_scores, ours) = transformers_run(work, split, checkpoint), our_run(work, files, checkpoint)
   assert our_scores['steps'] == scores['steps'] == len(theirs) == len(ours)
-  if learns:
-    assert theirs[-1] < theirs[0] - 0.1, 'nothing was learned'
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=3e-4)
+  assert theirs[-1] < theirs[0] - 0.1, 'nothing was learned'
+  np.testing.assert_allclose(ours, theirs, rtol=0, atol=3e-4)
   for metric in work.metrics:
     assert our_scores[metric] == pytest.approx(scores[metric], abs=1e-4)
