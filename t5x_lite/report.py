@@ -36,7 +36,7 @@ def _report(given: flags.FlagValues, words: tuple[str, ...]) -> int:
   if given.output:
     folders.check_output(given.output)
   found = folders.find(words, may_wait=given.serve)
-  reader = payload.Reader(found, record.may_change, given.title)
+  reader = payload.FolderReader(found, record.may_change, given.title)
   if given.output:
     text = page.render(reader.read())
     page.write(given.output, text)

@@ -34,7 +34,7 @@ class Place:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep:
+class SweepFolder:
   """A sweep's folder and what its `sweep.json` says.
 
   Attributes:
@@ -53,7 +53,7 @@ class Found:
   """What the page is about: runs given by themselves, and sweeps."""
 
   runs: tuple[Place, ...]
-  sweeps: tuple[Sweep, ...]
+  sweeps: tuple[SweepFolder, ...]
 
   def places(self) -> list[Place]:
     """All runs that have begun, those of sweeps in the order of arms and seeds; a sweep may have more of them now."""
@@ -125,7 +125,7 @@ def _entries(folder: pathlib.Path) -> list[str]:
     return []
 
 
-def _sweep(path: pathlib.Path, word: str, name: str) -> Sweep:
+def _sweep(path: pathlib.Path, word: str, name: str) -> SweepFolder:
   try:
     plan = json.loads((path / outcomes.SWEEP).read_text(encoding='utf-8'))
     arms = verdicts.read_plan(path).arms
@@ -133,10 +133,10 @@ def _sweep(path: pathlib.Path, word: str, name: str) -> Sweep:
     raise errors.UsageError(f'{word}/{outcomes.SWEEP}: not what a sweep writes ({error})') from error
   if not arms:
     raise errors.UsageError(f'{word}/{outcomes.SWEEP}: a sweep without arms')
-  return Sweep(path, str(plan['name'] or name), plan)
+  return SweepFolder(path, str(plan['name'] or name), plan)
 
 
-def sweep_places(sweep: Sweep) -> list[Place]:
+def sweep_places(sweep: SweepFolder) -> list[Place]:
   """The runs of a sweep that have begun, by arms as planned, then by seeds."""
   places = []
   for arm in sweep.plan['arms']:

@@ -43,7 +43,7 @@ def render(value: Mapping[str, Any], *, live: bool = False) -> str:
   """The page as text.
 
   Args:
-    value: what `payload.Reader.read` returns. All of it is shown as text, never as HTML.
+    value: what `payload.FolderReader.read` returns. All of it is shown as text, never as HTML.
     live: whether the page is to ask its server for news.
   """
   style, script = _parts()

@@ -35,7 +35,7 @@ class _Run:
   written: float | None
 
 
-class Reader:
+class FolderReader:
   """Reads runs into what the page shows.
 
   Args:

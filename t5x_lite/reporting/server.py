@@ -9,7 +9,7 @@ from typing import Any
 
 from t5x_lite.core import errors
 from t5x_lite.reporting import encoding, page
-from t5x_lite.reporting.payload import Reader
+from t5x_lite.reporting.payload import FolderReader
 
 HOST = '127.0.0.1'
 _NAMES = (HOST, 'localhost')  # Any other name in a request is another site's, made to point here.
@@ -20,7 +20,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
   daemon_threads = True
 
-  def __init__(self, reader: Reader, port: int):
+  def __init__(self, reader: FolderReader, port: int):
     super().__init__((HOST, port), _Handler)
     self._reader, self._lock = reader, threading.Lock()
     self._value: dict[str, Any] | None = None
@@ -70,7 +70,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     """Requests are no news."""
 
 
-def make(reader: Reader, port: int) -> _Server:
+def make(reader: FolderReader, port: int) -> _Server:
   """The server, which waits for `serve_forever`.
 
   Args:
@@ -86,7 +86,7 @@ def make(reader: Reader, port: int) -> _Server:
     raise errors.UsageError(f'--port={port}: {error.strerror}; --port=0 takes one that is free') from error
 
 
-def serve(reader: Reader, port: int) -> None:
+def serve(reader: FolderReader, port: int) -> None:
   """Serves until Ctrl-C, which is how it ends."""
   with make(reader, port) as server:
     print(f'{reader.describe()} at http://{HOST}:{server.server_address[1]} (Ctrl-C ends it)', flush=True)

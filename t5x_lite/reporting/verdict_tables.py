@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from t5x_lite.reporting.folders import Sweep
+from t5x_lite.reporting.folders import SweepFolder
 from t5x_lite.sweeps import outcomes, sections, tables, verdicts
 
 
-def results(sweep: Sweep) -> dict[str, Any]:
+def results(sweep: SweepFolder) -> dict[str, Any]:
   """Name, sections (`title`, `head`, `rows`, `bold`) and remarks, as `sweeps.tables` writes them into files.
 
   Raises:

@@ -52,7 +52,7 @@ def sweep(tmp_path_factory):
 
 @pytest.fixture
 def opened(window, sweep, tmp_path):
-  value = payload.Reader(folders.find([str(sweep)]), may_change, BAD).read()
+  value = payload.FolderReader(folders.find([str(sweep)]), may_change, BAD).read()
   page.write(tmp_path / 'report.html', page.render(value))
   window.resize(1280, 3000)  # charts out of sight wait until they are scrolled to
   window.open((tmp_path / 'report.html').as_uri())
@@ -242,7 +242,7 @@ def test_it_prints(opened):
 
 def test_a_served_page_follows_the_run(window, tmp_path):
   folder = fakes.write_run(tmp_path / 'run', [3.0, 2.0])
-  made = server.make(payload.Reader(folders.find([str(folder)]), may_change), 0)
+  made = server.make(payload.FolderReader(folders.find([str(folder)]), may_change), 0)
   with contextlib.ExitStack() as stack:
     stack.callback(made.server_close)
     thread = threading.Thread(target=made.serve_forever, args=(0.01,))

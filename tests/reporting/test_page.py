@@ -22,7 +22,7 @@ BAD = '</script><script>alert(1)</script><!-- & \u2028 "\'<img src=x onerror=ale
 
 
 def read(*paths, title=None):
-  return payload.Reader(folders.find([str(path) for path in paths]), may_change, title).read()
+  return payload.FolderReader(folders.find([str(path) for path in paths]), may_change, title).read()
 
 
 def shown(text):
@@ -106,7 +106,7 @@ def test_data_lineage_and_costs_are_told(tmp_path):
 
 def test_a_reader_reads_again_only_what_has_changed(tmp_path, monkeypatch):
   runs = [fakes.write_run(tmp_path / name, [1.0]) for name in 'ab']
-  reader = payload.Reader(folders.find([str(run) for run in runs]), may_change)
+  reader = payload.FolderReader(folders.find([str(run) for run in runs]), may_change)
   first = reader.read()
   assert reader.stamp() == first['stamp']
   with (runs[0] / 'metrics.jsonl').open('a') as file:

@@ -117,7 +117,7 @@ def test_jax_is_not_imported():
 def served(tmp_path):
   """A run, and a connection to the server that shows it."""
   folder = fakes.write_run(tmp_path / 'run', [1.0])
-  made = server.make(payload.Reader(folders.find([str(folder)]), may_change), 0)
+  made = server.make(payload.FolderReader(folders.find([str(folder)]), may_change), 0)
   thread = threading.Thread(target=made.serve_forever, args=(0.01,))
   thread.start()
   try:
@@ -154,6 +154,6 @@ def test_a_server_is_for_this_machine_alone(served):
 
 def test_a_port_that_is_taken_is_told(served):
   folder, connection = served
-  reader = payload.Reader(folders.find([str(folder)]), may_change)
+  reader = payload.FolderReader(folders.find([str(folder)]), may_change)
   with pytest.raises(UsageError, match='--port=0 takes one that is free'):
     server.make(reader, connection.port)
