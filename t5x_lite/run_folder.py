@@ -103,6 +103,8 @@ def write_info(
     'devices': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
     'processes': jax.process_count(),
     'seed': seed,
+    'parameters': total,
+    'flops_per_step': trainer.learner.module.flops_per_step(trainer.batch_spec),
     'data': dict(data),
   }
   if lineage:

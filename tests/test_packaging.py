@@ -19,7 +19,7 @@ from t5x_lite.cli import ginfiles
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())
-ENTRY_POINTS = ('train', 'infer', 'inspect_data', 'convert', 'prepare', 'plan', 'harness')
+ENTRY_POINTS = ('train', 'infer', 'inspect_data', 'convert', 'prepare', 'plan', 'report', 'sweep', 'harness')
 
 
 def test_every_package_is_listed():
@@ -53,8 +53,9 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
 
   distributions = importlib.metadata.packages_distributions()
   # The namespace `orbax` belongs to several distributions, of which one is enough.
-  # That of an extra which the tests do without need not be there.
-  imported = {name: {plain(each) for each in distributions[name]} for name in _imported() - {'lm_eval'}}
+  # Those of extras which the tests do without need not be there.
+  absent = {'lm_eval', 'optuna', 'submitit'}
+  imported = {name: {plain(each) for each in distributions[name]} for name in _imported() - absent}
   optional = PROJECT['project']['optional-dependencies']['hf']
   declared, extra = (
     {plain(re.match(r'[\w-]+', entry)[0]) for entry in entries}
@@ -67,7 +68,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
 
 def test_extras_are_those_that_the_readme_offers():
   extras = PROJECT['project']['optional-dependencies']
-  assert set(extras) == {'beam', 'cuda12', 'cuda13', 'tpu', 'hf', 'metrics', 'lm_eval', 'test', 'dev'}
+  assert set(extras) == {'beam', 'cuda12', 'cuda13', 'tpu', 'hf', 'metrics', 'lm_eval', 'sweep', 'test', 'dev'}
   for extra in re.findall(r"'\.\[(\w+)\]'", (ROOT / 'README.md').read_text()):
     assert extra in extras
 
@@ -83,7 +84,8 @@ def test_ci_runs_the_test_command_of_the_readme():
 def test_documents_name_gin_files_and_paths_that_exist(name):
   text = (ROOT / name).read_text()
   for file in re.findall(r'--gin_file=([\w/]+\.gin)', text):
-    assert (ginfiles.packaged_folder() / file).is_file() or file.endswith('/config.gin'), file
+    known = any((folder / file).is_file() for folder in (ginfiles.packaged_folder(), ROOT))
+    assert known or file.endswith('/config.gin'), file
   for folder, files in re.findall(r'^\| `(\w+/)`.*?\| (.*) \|$', text, re.MULTILINE):
     for file in re.findall(r'`([\w/]+\.gin)`', files):
       assert list(ginfiles.packaged_folder().rglob(file)), (folder, file)

@@ -321,8 +321,8 @@ def test_fine_tuning_starts_from_a_checkpoint(reference, tmp_path):
 def branch(parent, model_dir, *flags, **overrides):
   bindings = {'MODEL_DIR': str(model_dir), **overrides}
   return [
-    sys.executable, '-m', 't5x_lite.train', f'--branch_from={parent}', *flags,
-    *(f'--gin.{name}={value}' for name, value in bindings.items()),
+    sys.executable, '-m', 't5x_lite.train', f'--branch_from={parent}',
+    *(f'--gin.{name}={value}' for name, value in bindings.items()), *flags,
   ]  # fmt: skip
 
 
@@ -403,6 +403,7 @@ def test_what_is_no_branch_is_told_in_one_line(reference, tmp_path, capsys, whic
   error = capsys.readouterr().err
   assert code == 2 and told in error and error.count('\n') == 1
   assert not (tmp_path / 'branch').exists()
+  assert sorted(path.name for path in reference[0].glob('checkpoint_*')) == [f'checkpoint_{n}' for n in (12, 6, 9)]
 
 
 @pytest.mark.slow

@@ -19,13 +19,13 @@ _README = pathlib.Path(__file__).with_name('README.md')
 _UNITS = {'amx_bf16': 'AMX', 'avx512_bf16': 'AVX512-BF16', 'avx512f': 'AVX-512', 'avx2': 'AVX2'}
 
 
-def write(name: str, text: str) -> None:
-  """Replaces what stands between `<!-- name: begin -->` and `<!-- name: end -->`."""
-  before, begin, rest = _README.read_text().partition(f'<!-- {name}: begin -->\n')
+def write(name: str, text: str, path: pathlib.Path = _README) -> None:
+  """Replaces what stands between `<!-- name: begin -->` and `<!-- name: end -->` of a file."""
+  before, begin, rest = path.read_text().partition(f'<!-- {name}: begin -->\n')
   _, end, after = rest.partition(f'<!-- {name}: end -->')
   if not begin or not end:
-    raise SystemExit(f'{_README.name} has no place for {name}: expected the lines <!-- {name}: begin --> and end')
-  _README.write_text(f'{before}{begin}{text.strip()}\n{end}{after}')
+    raise SystemExit(f'{path.name} has no place for {name}: expected the lines <!-- {name}: begin --> and end')
+  path.write_text(f'{before}{begin}{text.strip()}\n{end}{after}')
 
 
 def machine() -> str:

@@ -29,7 +29,7 @@ UNROLLED, SCANNED = 'unrolled', 'scanned, full remat'
 ON_EACH, CUT = 'meshes/data_parallel.gin', 'meshes/v5e_2x4.gin'
 _FULL = ['REMAT_POLICY=full', 'Learner.vocab_chunk=4096']
 OURS = (  # as what, beside which of T5X's, on which mesh, and how
-  ('ours', UNROLLED, ON_EACH, ['SCAN_LAYERS=False', 'REMAT_POLICY=elementwise', 'Learner.vocab_chunk=4096']),
+  ('ours', UNROLLED, ON_EACH, ['SCAN_LAYERS=False', 'REMAT_POLICY=elementwise']),
   ('ours', SCANNED, ON_EACH, _FULL),
   ('ours, parameters cut', SCANNED, CUT, _FULL),
 )

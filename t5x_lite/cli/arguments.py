@@ -108,6 +108,29 @@ def parse(argv: Sequence[str], define: Callable[[FlagValues], None] | None = Non
   )
 
 
+def parse_words(argv: Sequence[str], define: Callable[[FlagValues], None]) -> tuple[FlagValues, tuple[str, ...]]:
+  """The flags, and the words between them, of a command that reads no gin files and has no flags but its own.
+
+  Args:
+    argv: as `sys.argv`.
+    define: adds its flags.
+
+  Raises:
+    UsageError: an unknown flag (with the nearest match), a value of the wrong type.
+  """
+  values = FlagValues()
+  flags.DEFINE_bool('help', False, 'Print this and stop.', flag_values=values)
+  define(values)
+  values.set_gnu_getopt(True)  # flags may follow words
+  try:
+    words = values(list(argv))[1:]
+  except flags.UnrecognizedFlagError as error:
+    raise errors.unknown('flag', f'--{error.flagname}', (f'--{known}' for known in values)) from error
+  except flags.Error as error:
+    raise errors.UsageError(' '.join(str(error).split())) from error
+  return values, tuple(words)
+
+
 def _binding(text: str, argument: str) -> tuple[str, str]:
   """`NAME=VALUE` as a pair."""
   name, equals, value = (part.strip() for part in text.partition('='))
@@ -125,7 +148,8 @@ def _unknown_flag(name: str, values: FlagValues) -> errors.UsageError:
 def usage(description: str | None, values: FlagValues) -> str:
   """The text of `--help`: the description of the command and one line for each flag."""
   lines = [(description or '').strip(), '', 'Flags:']
-  lines += [f'  {GIN_PREFIX}NAME=VALUE: Set a macro or a parameter of the gin files. It wins over the files.']
+  if 'gin_file' in values:
+    lines += [f'  {GIN_PREFIX}NAME=VALUE: Set a macro or a parameter of the gin files. It wins over the files.']
   for name in sorted(values):
     flag = values[name]
     default = f' (default: {flag.default})' if flag.default not in (None, False, []) else ''

@@ -75,13 +75,48 @@ def run(
     bindings: what comes between the two.
     devices: whether the command computes; one that only starts others leaves the devices to them.
   """
-  try:
+
+  def session() -> int | None:
     parsed = arguments.parse(sys.argv if argv is None else argv, define)
     if parsed.flags.help:
       print(arguments.usage(usage, parsed.flags))
       return 0
     first = files(parsed.flags)
-    return work(_session(parsed, target, given, first, bindings(parsed.flags), devices)) or 0
+    return work(_session(parsed, target, given, first, bindings(parsed.flags), devices))
+
+  return _exit_code(session)
+
+
+def run_words(
+  argv: Sequence[str] | None,
+  *,
+  usage: str | None,
+  define: Callable[[FlagValues], None],
+  work: Callable[[FlagValues, tuple[str, ...]], int | None],
+) -> int:
+  """Runs a command that reads no gin files and needs no JAX; returns its exit code, as `run` does.
+
+  Args:
+    argv: as `sys.argv`, which None stands for.
+    usage: the text that `--help` begins with.
+    define: adds its flags.
+    work: does it, given the flags and the words between them.
+  """
+
+  def words() -> int | None:
+    values, found = arguments.parse_words(sys.argv if argv is None else argv, define)
+    if values.help:
+      print(arguments.usage(usage, values))
+      return 0
+    return work(values, found)
+
+  return _exit_code(words)
+
+
+def _exit_code(work: Callable[[], int | None]) -> int:
+  """Calls it, tells what the user is to mend in one line, and returns the exit code."""
+  try:
+    return work() or 0
   except errors.UsageError as error:
     return _fail(str(error))
   except _SYSTEM_ERRORS as error:

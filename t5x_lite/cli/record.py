@@ -69,6 +69,11 @@ class ConfigRecord:
       )
 
 
+def may_change(name: str) -> bool:
+  """Whether a value, such as `LoopConfig.log_period`, says how far, how often or on what a run goes, not what it is."""
+  return _MAY_CHANGE.fullmatch(name) is not None
+
+
 def compare(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
   """`name: old -> new` for each value that differs, without those that may change between runs in one folder.
 
@@ -78,7 +83,7 @@ def compare(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
   for key in sorted(old.keys() | new.keys()):
     before, after = old.get(key, 'not set'), new.get(key, 'not set')
     name = key.rpartition('/')[2]
-    if before != after and not _MAY_CHANGE.fullmatch(name):
+    if before != after and not may_change(name):
       changes[f'{name}: {before} -> {after}'] = None
   return list(changes)
 

@@ -20,7 +20,7 @@ from t5x_lite.core import errors
 from t5x_lite.core.batch import DECODER, ENCODER, INPUT_TOKENS, SEGMENT_IDS, Batch, key
 from t5x_lite.inference import heads
 from t5x_lite.inference.modes import Item, Options
-from t5x_lite.inference.readings import Reader
+from t5x_lite.inference.readings import TextReader
 from t5x_lite.models import heads as model_heads
 from t5x_lite.nn.intermediates import VECTORS
 from t5x_lite.pretrained import Pretrained
@@ -51,7 +51,7 @@ class Target(NamedTuple):
 class Attributions:
   """See `modes.Mode`. Raises UsageError where the model has no head that can be asked."""
 
-  field = Reader.field
+  field = TextReader.field
   kinds = ('html',)
   columns = ('line', 'text', 'pair', 'targets', 'tokens', 'method', 'baseline', 'attributions', 'error')
 
@@ -63,7 +63,7 @@ class Attributions:
         raise errors.unknown(name, value, known)
     if not 1 <= options.steps <= _MOST_STEPS:
       raise errors.UsageError(f'steps is {options.steps}: expected from 1 to {_MOST_STEPS}')
-    self._reader, self._options, self._model = Reader(model, writes=True), options, model
+    self._reader, self._options, self._model = TextReader(model, writes=True), options, model
     self._labels = _NEXT if self._head == 'nsp' else heads.label_names(model.config, model.module.config.num_labels)
     self._wanted = _LIKELIEST if options.target is None else self._number(options.target)
     question = _Question(model.module, self._head, options)
@@ -77,7 +77,7 @@ class Attributions:
     return self._labels.index(str(target))
 
   def read(self, fields: Mapping[str, Any]) -> Item:
-    """See `readings.Reader`; of a masked language model with at least one mask."""
+    """See `readings.TextReader`; of a masked language model with at least one mask."""
     item = self._reader.read(fields)
     if self._head == 'mlm' and not (item.ids == self._reader.tokenizer.mask_id).any():
       mask = self._reader.tokenizer.role_tokens().get('mask', '[MASK]')

@@ -12,7 +12,7 @@ from t5x_lite.core import errors
 from t5x_lite.core.batch import DECODER, ENCODER
 from t5x_lite.inference import heads
 from t5x_lite.inference.modes import Item, Options
-from t5x_lite.inference.readings import Reader
+from t5x_lite.inference.readings import TextReader
 from t5x_lite.pretrained import Pretrained
 from t5x_lite.research import attention_page, intermediates, pictures
 
@@ -29,12 +29,12 @@ class _Inside:
     model: any.
     look: `intermediates.attentions` or `.hidden_states`.
     name: of its arrays in a row.
-    writes: see `readings.Reader`.
+    writes: see `readings.TextReader`.
     layers: numbers of those that are looked at, by stack.
     squares: whether the last two axes are positions, or only the last but one.
   """
 
-  field = Reader.field
+  field = TextReader.field
 
   def __init__(
     self,
@@ -46,7 +46,7 @@ class _Inside:
     layers: Mapping[str, tuple[int, ...]],
     squares: bool,
   ):
-    self.reader, self._name, self._layers, self._squares = Reader(model, writes=writes), name, layers, squares
+    self.reader, self._name, self._layers, self._squares = TextReader(model, writes=writes), name, layers, squares
     self.columns = (*_COLUMNS, name, 'error')
 
     def chosen(params: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -57,7 +57,7 @@ class _Inside:
     self._look = model.jitted(chosen)
 
   def read(self, fields: Mapping[str, Any]) -> Item:
-    """See `readings.Reader`."""
+    """See `readings.TextReader`."""
     return self.reader.read(fields)
 
   def run(self, items: Sequence[Item], length: int, numbers: Sequence[int]) -> list[dict[str, Any]]:

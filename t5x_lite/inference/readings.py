@@ -36,7 +36,7 @@ class Reading(NamedTuple):
   written: np.ndarray
 
 
-class Reader:
+class TextReader:
   """Lines as a model reads them: "text", or "inputs"; "pair", a second text (BERT); "targets", what is written then.
 
   A line of plain text may have two of them, with a tab between. XLNet reads a text alone as one stream which sees all;

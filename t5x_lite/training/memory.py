@@ -21,6 +21,12 @@ def peak_device_bytes() -> int | None:
   return max(known, default=None)
 
 
+def peaks() -> dict[str, int]:
+  """`peak_host_bytes`, and `peak_device_bytes` where the platform says it; for a row of metrics."""
+  device = peak_device_bytes()
+  return {'peak_host_bytes': peak_host_bytes()} | ({} if device is None else {'peak_device_bytes': device})
+
+
 def describe() -> str:
   """Such as `peak memory: host 1.23 GiB, device 4.56 GiB`."""
   device = peak_device_bytes()

@@ -11,7 +11,7 @@ from typing import Any
 
 from t5x_lite.core import batch as batch_lib
 from t5x_lite.metrics import sums as sums_lib
-from t5x_lite.training import flops
+from t5x_lite.training import flops, memory
 from t5x_lite.training.breakdown import Breakdown
 
 _MEANS = ('grad_norm', 'update_norm')
@@ -101,7 +101,7 @@ class Window:
     good = self._steps - self._bad_steps
     row: dict[str, Any] = dict(sums_lib.finalise(self._sums)) if self._sums else {'loss': math.nan}
     row |= {name: self._sums[name] / good for name in _MEANS if name in self._sums} | self._last
-    row |= self._speed() | {'nonfinite_steps': self._bad_steps}
+    row |= self._speed() | memory.peaks() | {'nonfinite_steps': self._bad_steps}
     self._clear()
     return row
 

@@ -52,7 +52,7 @@ def test_several_arrays_of_vectors_are_attributed_together():
   np.testing.assert_allclose(total, found.score - found.baseline_score, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('steps', [2, 48])
+@pytest.mark.parametrize('steps', [2, 96])
 def test_integrated_gradients_of_a_model_are_complete_with_enough_points(steps):
   config = GptConfig(vocab_size=30, emb_dim=8, num_heads=2, head_dim=4, mlp_dim=16, num_layers=1, max_length=8)
   model, tokens = Gpt(config), jnp.asarray([[3, 4, 5, 6]], jnp.int32)

@@ -30,6 +30,8 @@ fakes = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(fakes)
 
 SPEEDS = {'tokens_per_second', 'seconds_per_step', 'mfu', 'useful_mfu'} | {
+  'peak_host_bytes',
+  'peak_device_bytes',
   'data_seconds',
   'host_seconds',
   'device_seconds',
