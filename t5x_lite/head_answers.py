@@ -7,6 +7,7 @@ The work is that of `python -m t5x_lite.infer --mode=classify` and so on, withou
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,13 +16,13 @@ import numpy as np
 from t5x_lite.core import errors
 
 
-class AnswersByHead:
+class AnswersByHead(abc.ABC):
   """These methods of `pretrained.Pretrained`."""
 
   @property
+  @abc.abstractmethod
   def num_devices(self) -> int:
     """Over which the rows of a batch must divide."""
-    raise NotImplementedError
 
   def classify(
     self,

@@ -138,11 +138,9 @@ def infer(
   if kind is not None or hasattr(made, 'finish'):
     if interactive:
       raise errors.UsageError(f'--interactive with mode {mode!r}: expected lines from a file or standard input')
-    with _opened(input) as file:
-      lines = rows.read(file, rows.format_of(input_format, input), made.field)
-      found = shown.whole(job.run(lines, made, batch_size=batch_size, devices=devices), made)
-      title = f'{mode.capitalize()} of {checkpoint}'
-      shown.write(found, made, kind or rows.format_of(output_format, output, default='jsonl'), output, title)
+    kind = kind or rows.format_of(output_format, output, default='jsonl')
+    sizes, title = (batch_size, devices), f'{mode.capitalize()} of {checkpoint}'
+    _show(made, (input, rows.format_of(input_format, input)), (output, kind), sizes, title)
     return 0
   if interactive:
     return _talk(made, devices)
@@ -152,6 +150,15 @@ def infer(
   settings |= {} if assistant_model is None else {'assistant_model': assistant_model}
   _work(made, (input, kind_in), (output, kind_out), (batch_size, devices), settings)
   return 0
+
+
+def _show(made: Any, source: tuple[str, str], target: tuple[str, str], sizes: tuple[int, int], title: str) -> None:
+  """Writes what is only whole with all lines: a page, a picture, what was learned from them."""
+  batch_size, devices = sizes
+  with _opened(source[0]) as file:
+    lines = rows.read(file, source[1], made.field)
+    found = shown.whole(job.run(lines, made, batch_size=batch_size, devices=devices), made)
+    shown.write(found, made, target[1], target[0], title)
 
 
 def _loaded(checkpoint: str, module: Any, tokenizer: Tokenizer | None, shape: MeshShape, batch_size: int) -> Any:
