@@ -15,8 +15,7 @@ from t5x_lite import evaluate, infer, model_dir, stored_models, train
 from t5x_lite.core import checkpoint_names, errors, tree
 from t5x_lite.models.bert import Bert, BertConfig
 from t5x_lite.pretrained import load_pretrained
-from t5x_lite.runs import evaluate as evaluate_run
-from t5x_lite.runs import finetuning
+from t5x_lite.runs import finetuning, located
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'tokenizers' / 'bert'
 GOOD, BAD = ('a good film', 'good', 'it was good', 'the good one'), ('a bad film', 'bad', 'it was bad', 'the bad one')
@@ -74,7 +73,7 @@ def test_a_run_learns_is_scored_and_its_best_checkpoint_is_evaluated(start, tmp_
   for row in evaluated:
     assert row['accuracy'] == pytest.approx(row['score'] / 100) and row['target_tokens'] == 16
   best = max(evaluated, key=lambda row: row['score'])['step']
-  assert evaluate_run.best_step(run) == best
+  assert located.best_step(run) == best
   capsys.readouterr()
   assert evaluate.main(['evaluate', f'--checkpoint={run}@best', f'--output={tmp_path / "out"}', '--report']) == 0
   assert 'glue_sst2' in capsys.readouterr().out
@@ -276,7 +275,7 @@ def test_checkpoints_by_name(tmp_path):
   (tmp_path / 'a@best').mkdir()
   assert checkpoint_names.split_checkpoint(str(tmp_path / 'a@best')) == (str(tmp_path / 'a@best'), 'latest')
   with pytest.raises(errors.UsageError, match='no run there'):
-    list(evaluate_run.locate(f'{tmp_path}@all'))
+    list(located.locate(f'{tmp_path}@all'))
 
 
 def test_heads_and_labels_follow_from_the_task():
