@@ -17,7 +17,8 @@ import numpy as np
 
 from t5x_lite.core import errors
 from t5x_lite.data import mixtures, pipeline, streams
-from t5x_lite.data.dataset_config import DatasetConfig, OpenedDataset
+from t5x_lite.data.dataset_config import DatasetConfig
+from t5x_lite.data.opened import OpenedDataset
 
 
 class BatchHash(NamedTuple):

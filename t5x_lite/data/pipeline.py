@@ -20,6 +20,7 @@ from t5x_lite.data import (
   documents,
   features,
   filling,
+  opened,
   packing,
   prefetch,
   randomness,
@@ -29,10 +30,11 @@ from t5x_lite.data import (
   task,
   virtual_shards,
 )
-from t5x_lite.data.dataset_config import DatasetConfig, OpenedDataset
+from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.encoder import examples as encoder_examples
 from t5x_lite.data.encoder import stream as encoder_stream
 from t5x_lite.data.encoder.features import EncoderTaskFeatures
+from t5x_lite.data.opened import OpenedDataset
 
 STATE_VERSION = 2
 
@@ -52,7 +54,7 @@ def build(config: DatasetConfig, *, rows: np.ndarray | None = None) -> BatchIter
   Raises:
     UsageError: the configuration is impossible, or the data is not there.
   """
-  data = dataset_config.open_dataset(config)
+  data = opened.open_dataset(config)
   rows = np.arange(config.batch_size) if rows is None else np.asarray(rows, np.int64)
   assert len(rows) and np.all(np.diff(rows) > 0) and rows[0] >= 0 and rows[-1] < config.batch_size, rows
   for part in range(len(data.parts)):
@@ -133,7 +135,7 @@ class BatchIterator(Iterator[Batch]):
     """
     if state.get('version') != STATE_VERSION:
       raise errors.UsageError(f'data state of version {state.get("version")!r}: expected version {STATE_VERSION}')
-    dataset_config.check_fingerprint(state['fingerprint'], self._data.fingerprint)
+    opened.check_fingerprint(state['fingerprint'], self._data.fingerprint)
     missing = [str(index) for index in self._read if str(index) not in state['shards']]
     if missing:
       raise errors.UsageError(f'data state lacks the virtual shards {", ".join(missing)}, which this process reads')

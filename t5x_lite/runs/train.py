@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from t5x_lite import evaluation, families, run_folder
 from t5x_lite.core import errors, tree
-from t5x_lite.data import dataset_config, features, hashes, pipeline, row_predictions, task
+from t5x_lite.data import dataset_checks, features, hashes, pipeline, row_predictions, task
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
@@ -280,7 +280,7 @@ def _check_data(module: Any, dataset: DatasetConfig, eval_dataset: DatasetConfig
   """Raises UsageError where data or the model is impossible, or one is not for the other."""
   for wanted in (dataset, eval_dataset):
     if wanted is not None:
-      dataset_config.check_values(wanted)
+      dataset_checks.check_values(wanted)
       families.check(module, wanted.features)
       families.check_labels(module, wanted.features, task.tasks(wanted.mixture_or_task_name))
   _check_packing(module, dataset, eval_dataset)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from t5x_lite.data import pipeline, streams
-from t5x_lite.data.dataset_config import OpenedDataset
 from t5x_lite.data.encoder.features import EncoderTaskFeatures
+from t5x_lite.data.opened import OpenedDataset
 from t5x_lite.data.task import Record, Task
 from t5x_lite.data.vocabularies import readable
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
