@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from t5x_lite.core import errors
-from t5x_lite.data import documents, features, hashes, mixtures, opened, pipeline
+from t5x_lite.data import documents, example_streams, features, hashes, mixtures, opened, pipeline
 from t5x_lite.objectives import causal_lm, masked_lm, sentence_pairs, span_corruption
 
 
@@ -117,7 +117,7 @@ def test_what_the_streams_of_a_run_read_is_what_is_hashed(docs):
     for shard in range(4):
       spy = Spy(data.parts[0].records)
       spied = dataclasses.replace(data, parts=(dataclasses.replace(data.parts[0], records=spy),))
-      stream = pipeline.example_stream(spied, shard, 0)
+      stream = example_streams.example_stream(spied, shard, 0)
       while stream.cursor.document < 3:
         stream.next()
       own = expected[shard::4].tolist()
