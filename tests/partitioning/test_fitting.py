@@ -51,7 +51,11 @@ def refused(shape, **changes):
     (MeshShape(data=1, tensor=8), {'num_heads': 4, 'head_dim': 8}, ['keys_values', '(heads) of 4', 'tensor=8']),
     (MeshShape(data=2, tensor=4), {'num_kv_heads': 2}, ['keys_values', '(heads) of 2', 'tensor=4']),
     (MeshShape(data=2, tensor=4), {'mlp_dim': 34}, ['mlp/wi/kernel', '(mlp) of 34', 'tensor=4']),
-    (MeshShape(data=2, tensor=4), {'vocab_size': 50}, ['tokens/embedding', '(vocab) of 50', 'tensor=4', 'vocab_size of 52 or 128,']),
+    (
+      MeshShape(data=2, tensor=4),
+      {'vocab_size': 50},
+      ['tokens/embedding', '(vocab) of 50', 'tensor=4', 'vocab_size of 52 or 128,'],
+    ),
     (MeshShape(data=1, fsdp=8), {'emb_dim': 20}, ['(embed) of 20', 'fsdp=8']),
     (MeshShape(data=1, expert=8), {'num_experts': 4}, ['(expert) of 4', 'expert=8']),
     (MeshShape(data=1, tensor=2, expert=4), {}, ['the mesh has expert=4', 'no experts: expected expert=1']),
