@@ -76,7 +76,8 @@ def check(path: pathlib.Path, word: str) -> None:
 
 def read(path: pathlib.Path) -> File:
   """The maps of a file; a line that is incomplete or something else is left out."""
-  found, more = [], 0
+  found: list[Text] = []
+  more = 0
   for text in _texts(path):
     if len(found) < _MOST_TEXTS:
       found.append(text)
@@ -94,25 +95,30 @@ def collect(read_files: Sequence[tuple[int | None, File]]) -> dict[str, Any]:
   Args:
     read_files: the files, each with the place of its run; None: of none that is shown.
   """
-  kept = [[run, file.name, list(file.texts), file.more] for run, file in read_files if file.texts]
-  while kept and _size(kept, _SIDES[-1]) > _BUDGET:
-    longest = max(kept, key=lambda each: len(each[2]))
-    longest[2].pop()
-    longest[3] += 1
-    kept = [each for each in kept if each[2]]
+  kept = [(run, file) for run, file in read_files if file.texts]
+  while _size(kept, _SIDES[-1]) > _BUDGET:
+    place = max(range(len(kept)), key=lambda place: len(kept[place][1].texts))
+    run, file = kept[place]
+    kept[place] = run, dataclasses.replace(file, texts=file.texts[:-1], more=file.more + 1)
   side = next((side for side in _SIDES if _size(kept, side) <= _BUDGET), _SIDES[-1])
   return {
     'ramp': pictures.colours(np.linspace(0, 1, 17) ** 2).tolist(),
     'files': [
-      {'run': run, 'name': name, 'more': more, 'texts': [_described(text, side) for text in texts]}
-      for run, name, texts, more in kept
+      {
+        'run': run,
+        'name': file.name,
+        'more': file.more,
+        'texts': [_described(text, side) for text in file.texts],
+      }
+      for run, file in kept
+      if file.texts
     ],
   }
 
 
-def _size(kept: Sequence[Sequence[Any]], side: int) -> int:
+def _size(kept: Sequence[tuple[int | None, File]], side: int) -> int:
   """Pixels of all maps, each at most `side` high and wide."""
-  maps = [own for each in kept for text in each[2] for own in text.maps]
+  maps = [own for _, file in kept for text in file.texts for own in text.maps]
   return sum(own.shape[0] * own.shape[1] * min(own.shape[2], side) * min(own.shape[3], side) for own in maps)
 
 

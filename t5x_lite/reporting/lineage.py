@@ -51,7 +51,7 @@ def ancestors(folder: pathlib.Path, facts: Facts) -> list[Ancestor]:
     facts: of the run.
   """
   found: list[Ancestor] = []
-  seen = {(str(folder), None)}
+  seen: set[tuple[str, int | None]] = {(str(folder), None)}
   waiting = _recorded(facts)
   while waiting and len(found) < _MOST:
     path, step, record = waiting.pop(0)
