@@ -71,7 +71,7 @@ function smallMaps(own, chosen, choose) {
       'aria-pressed': String(layer === chosen.layer && number === chosen.head), 'aria-label': `layer ${own.layers[layer]}, head ${number}`,
       onclick: () => choose(layer, number) }, mapCanvas(own, layer, number, { class: 'map' }))))));
   return element('div', { class: 'wide', tabindex: '0', role: 'region', 'aria-label': 'all layers and heads' },
-    element('table', { class: 'maps' }, element('caption', { class: 'note' }, 'Layers one below the other, heads side by side.'),
+    element('table', { class: 'maps' }, element('caption', { class: 'note' }, 'rows: layers, columns: heads'),
       element('thead', {}, head), element('tbody', {}, rows)));
 }
 

@@ -18,10 +18,12 @@ function checkpoints() {
   return rows.length ? table('checkpoints', columns, rows, { label: 'checkpoints' }) : null;
 }
 
-// Runs that came the same way, such as the seeds of an arm, are told once.
+// Runs that came the same way, such as the seeds of an arm, are told once; the table says it of those that came from one
+// checkpoint with nothing known of what changed.
 function chains() {
   const found = new Map();
   for (const { run, ancestors } of report.lineage) {
+    if (ancestors.length < 2 && ancestors[0].changes === null) continue;
     const key = JSON.stringify(ancestors);
     if (!found.has(key)) found.set(key, { ancestors, runs: [] });
     found.get(key).runs.push(report.runs[run]);
@@ -39,7 +41,7 @@ function family({ ancestors, runs }) {
   const named = runs.map((run) => run.name).join(', ');
   const lines = ancestors.map((own) => element('li', {}, element('b', {}, stepOf(own.path, own.step)),
     changed(own) ? ` → ${changed(own)}` : '', measured(own.metrics) ? element('div', { class: 'note' }, `evaluated there: ${measured(own.metrics)}`) : null,
-    own.is_there ? null : element('div', { class: 'note' }, 'no run lies there now')));
+    own.is_there ? null : element('div', { class: 'note' }, 'its folder is not here')));
   return element('div', { class: 'family' }, element('h3', {}, `What ${named} came from`),
     element('ol', { class: 'ancestors' }, [...lines].reverse(), element('li', {}, element('b', {}, named))));
 }

@@ -290,3 +290,15 @@ def test_a_served_page_follows_the_run(window, tmp_path):
     assert window.complaints() == []
   window.wait("document.getElementById('live').textContent === 'the server has ended'")
   window.complaints()
+
+
+def test_attention_of_long_texts_fits_a_phone(window, tmp_path):
+  run = fakes.write_run(tmp_path / 'run', [1.0])
+  rows = [fakes.attention_row('a long text ' * 20, 90, seed) for seed in range(2)]
+  (run / 'attention.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  page.write(tmp_path / 'report.html', page.render(payload.FolderReader(folders.find([str(run)]), may_change).read()))
+  window.resize(390, 844)
+  window.open((tmp_path / 'report.html').as_uri())
+  window.wait("document.getElementById('attention-large')")
+  assert window.run('return document.documentElement.scrollWidth <= window.innerWidth')
+  assert window.complaints() == []
