@@ -109,7 +109,9 @@ def is_run(path: pathlib.Path) -> bool:
 def _check_run(path: pathlib.Path, word: str, may_wait: bool) -> None:
   if not path.exists():
     near = errors.nearest(path.name, _entries(path.parent))
-    raise errors.UsageError(f'{word}: no such folder' + (f'; did you mean {path.parent / near}?' if near else ''))
+    raise errors.UsageError(
+      f'{word}: no such folder or file' + (f'; did you mean {path.parent / near}?' if near else '')
+    )
   if not path.is_dir():
     raise errors.UsageError(f'{word}: expected the folder of a run or a sweep, not a file')
   if not is_run(path):
