@@ -91,7 +91,7 @@ def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_table(tmp_pat
   monkeypatch.chdir(tmp_path)
   pathlib.Path('sweep.gin').write_text(FILE)
   whole = _start('whole')
-  while not pathlib.Path('whole', 'outcomes.jsonl').exists():
+  while not pathlib.Path('whole', 'outcomes.jsonl').exists() and whole.poll() is None:
     time.sleep(0.05)
   second = _start('whole')
   assert 'another sweep is going on there' in second.communicate()[0] and second.returncode == 2
