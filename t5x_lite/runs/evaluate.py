@@ -12,7 +12,7 @@ import optax
 
 from t5x_lite import families
 from t5x_lite.core import errors, tree
-from t5x_lite.data import dataset_config, features
+from t5x_lite.data import dataset_checks, dataset_config, features
 from t5x_lite.data import task as tasks
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.encoder.features import EncoderTaskFeatures
@@ -73,7 +73,7 @@ def evaluate(
   if limit is not None and limit < 1:
     raise errors.UsageError(f'limit={limit}: expected at least 1, or None for all')
   dataset = dataclasses.replace(dataset, repeat=False, shuffle=False)
-  dataset_config.check_values(dataset)
+  dataset_checks.check_values(dataset)
   own = dataset_config.of_each_task(dataset)
   members = [tasks.tasks(each.mixture_or_task_name)[0] for each in own.values()]
   of_mixture = {member.name for member in tasks.tasks(dataset.mixture_or_task_name)}

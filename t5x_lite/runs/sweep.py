@@ -15,7 +15,7 @@ from t5x_lite import families
 from t5x_lite.cli.variants import Variants
 from t5x_lite.core import batch as batch_lib
 from t5x_lite.core import errors, tree
-from t5x_lite.data import dataset_config, features, hashes
+from t5x_lite.data import dataset_checks, dataset_config, features, hashes, opened
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.scoring.choices import Choices
 from t5x_lite.sweeps import conduct, engines, outcomes, plan_text, search, spec, study
@@ -246,7 +246,7 @@ class _Resolver:
     return variant.call(names)
 
   def _cost(self, *, learner: Learner, dataset: DatasetConfig, loop: LoopConfig, **_: Any) -> Cost:
-    dataset_config.check_values(dataset)
+    dataset_checks.check_values(dataset)
     families.check(learner.module, dataset.features)
     spec = features.batch_spec(dataset.features, dataset.task_feature_lengths, dataset.batch_size)
     families.check_length(learner.module, spec)
@@ -268,4 +268,4 @@ class _Resolver:
     return self._parameters[key]
 
   def _order(self, *, dataset: DatasetConfig, **_: Any) -> str:
-    return hashes.order_hash(dataset_config.open_dataset(dataset))
+    return hashes.order_hash(opened.open_dataset(dataset))
