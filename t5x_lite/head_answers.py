@@ -200,8 +200,8 @@ class AnswersByHead(abc.ABC):
       target: of a classifier, the label that is asked for; None: the one it gives.
       method: 'integrated_gradients' or 'gradients_times_input'.
       steps: of integrated gradients: points between baseline and input.
-      baseline: of integrated gradients: 'padding', 'mean' (of all tokens of the vocabulary) or 'zero', what stands in
-        the place of tokens.
+      baseline: of integrated gradients, what stands in the place of tokens: 'padding'; 'mean', that of the vocabulary;
+        or 'zero'. How many steps each needs is told at `research.attributions.integrated_gradients`.
       batch_size: texts at a time, a multiple of the devices.
 
     Returns:
