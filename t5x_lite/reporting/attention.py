@@ -16,6 +16,7 @@ from t5x_lite.research import pictures
 
 ENDING = '.jsonl'
 PATTERN = f'attention*{ENDING}'  # in the folder of a run
+_ORDER = ('encoder', 'decoder', 'cross', 'content', 'query')  # of stacks
 _MOST_TEXTS = 8  # of a file
 _MOST_BYTES = 2**28  # of a line
 _SIDES = (128, 64, 32, 16, 8)  # pixels of a map; each divides the one before, so that patches of patches are patches
@@ -165,7 +166,8 @@ def _text(line: bytes) -> Text | None:
   try:
     row = json.loads(line)
     tokens = {str(side): tuple(map(str, own)) for side, own in row['tokens'].items()}
-    maps = tuple(_maps(row, name, arrays, tokens) for name, arrays in row['attention'].items())
+    stacks = sorted(row['attention'].items(), key=lambda stack: _ORDER.index(stack[0]))
+    maps = tuple(_maps(row, name, arrays, tokens) for name, arrays in stacks)
   except (ValueError, KeyError, TypeError, AttributeError):
     return None
   shown = ' / '.join(str(row[name]) for name in ('text', 'pair', 'targets') if name in row)
