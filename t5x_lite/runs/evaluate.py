@@ -111,7 +111,11 @@ def evaluate(
     for member in asked:
       assert choices is not None
       values = choices_lib.measure(trainer, params, dataset, member, choices, limit)
-      rows.append({'checkpoint': found.name, 'task': member.name, 'split': dataset.split, **values})
+      row = next((row for row in rows if row['task'] == member.name), None)
+      if row is None:
+        rows.append({'checkpoint': found.name, 'task': member.name, 'split': dataset.split, **values})
+      else:
+        row |= values
     averaged = [row for row in rows if row['task'] in of_mixture]  # without what is only evaluated: AX, MNLI mismatched
     if len(averaged) > 1 and (mean := _mean(averaged)) is not None:
       rows.append({'checkpoint': found.name, 'task': _MEAN, 'split': dataset.split, 'score': mean})

@@ -97,7 +97,7 @@ def measure(
 
   Returns:
     In percent: `choice_accuracy` by the likelihood of answers, `choice_accuracy_by_byte` by that over their bytes, and
-    what a guess would have, `choice_chance`; and how many `examples`. Every process gets the same.
+    what a guess would have, `choice_chance`; and of how many, `choice_examples`. Every process gets the same.
 
   Raises:
     UsageError: the task has nothing to choose from, or the model predicts no text or has no positions for so long an
@@ -135,7 +135,7 @@ def accuracies(asked: Sequence[Question], losses: np.ndarray) -> dict[str, float
     ACCURACY: 100.0 * hits / count,
     f'{ACCURACY}_by_byte': 100.0 * hits_by_byte / count,
     'choice_chance': 100.0 * chance / count,
-    'examples': count,
+    'choice_examples': count,
   }
 
 

@@ -78,7 +78,7 @@ def test_accuracy_by_sums_and_by_bytes():
     'choice_accuracy': 0.0,
     'choice_accuracy_by_byte': 100.0,  # 4 / 11 is less than 3 / 5, and 7 / 2 less than 5
     'choice_chance': pytest.approx(100 * (1 / 2 + 1 / 3) / 2),
-    'examples': 2,
+    'choice_examples': 2,
   }
 
 

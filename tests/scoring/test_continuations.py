@@ -215,7 +215,7 @@ def test_the_likeliest_answer_is_chosen_as_each_by_itself_says(name):
     'choice_accuracy': pytest.approx(100 * right / 3),
     'choice_accuracy_by_byte': pytest.approx(100 * right_by_byte / 3),
     'choice_chance': pytest.approx(100 / 3),
-    'examples': 3,
+    'choice_examples': 3,
   }
 
 
