@@ -17,6 +17,7 @@ from t5x_lite.core import batch as batch_lib
 from t5x_lite.core import errors, tree
 from t5x_lite.data import dataset_checks, dataset_config, features, hashes, opened
 from t5x_lite.data.dataset_config import DatasetConfig
+from t5x_lite.scoring import choices
 from t5x_lite.scoring.choices import Choices
 from t5x_lite.sweeps import conduct, engines, outcomes, plan_text, search, spec, study
 from t5x_lite.sweeps import ended as ended_lib
@@ -240,7 +241,7 @@ class _Resolver:
     def names(**given: Any) -> list[str]:
       value = given.get(parameter)
       if isinstance(value, Choices):
-        return list(value.tasks)
+        return [member.name for member in choices.members(value)]
       return [] if value is None else list(dataset_config.of_each_task(value))
 
     return variant.call(names)
