@@ -14,6 +14,9 @@ from t5x_lite import infer, pretrained, stored_models
 from t5x_lite.core.errors import UsageError
 from t5x_lite.data import task
 from t5x_lite.data.vocabularies.load_tokenizer import load_tokenizer
+from t5x_lite.inference import attributions
+from t5x_lite.inference.modes import Options
+from t5x_lite.inference.readings import TextReader
 from t5x_lite.models.bert import Bert, BertConfig
 from t5x_lite.models.gpt import Gpt, GptConfig
 from t5x_lite.models.t5 import T5, T5Config
@@ -162,12 +165,18 @@ def test_attributions_of_a_class_sum_to_what_the_text_adds_to_its_logit(classifi
 @pytest.mark.slow
 def test_the_mean_of_the_vocabulary_may_stand_in_the_place_of_tokens(classifier):
   rows = classifier.attributions(
-    ['ada wrote the program', 'it was in london'], baseline='mean', target='good', steps=48
+    ['ada wrote the program', 'program the wrote ada'], baseline='mean', target='good', steps=48
   )
   one, other = (row['attributions'][0] for row in rows)
   assert one['score'] != other['score'] and one['baseline_score'] == pytest.approx(other['baseline_score'], abs=1e-5)
   for target in (one, other):
     assert total(target) == pytest.approx(target['score'] - target['baseline_score'], abs=5e-3)
+  reader, size = TextReader(classifier, writes=False), classifier.tokenizer.vocab_size
+  batch = reader.batch([reader.read({'text': TEXTS[0]}).more], 16)
+  question = attributions._Question(classifier.module, 'classification', Options(), size)
+  (found,) = jax.tree.leaves(question._mean_vectors(classifier.params, batch))
+  (table,) = (leaf for leaf in jax.tree.leaves(classifier.params) if leaf.ndim == 2 and leaf.shape[0] >= size)
+  np.testing.assert_allclose(found, np.mean(table[:size], axis=0)[None, None], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow
