@@ -11,11 +11,12 @@ from typing import Any, Protocol
 
 from t5x_lite import evaluation, families, run_folder
 from t5x_lite.core import errors, tree
-from t5x_lite.data import dataset_checks, features, hashes, pipeline, row_predictions, task
+from t5x_lite.data import dataset_checks, dataset_config, features, hashes, pipeline, row_predictions, task
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
 from t5x_lite.runs import branching
+from t5x_lite.scoring import items
 from t5x_lite.training import coordination, integrity, processes, profiling, warmstart
 from t5x_lite.training import loop as loop_lib
 from t5x_lite.training.checkpoints import CheckpointConfig, Checkpointer
@@ -114,7 +115,7 @@ def train(
   _check_data(learner.module, dataset, eval_dataset)
   evaluation.check_values(eval_steps, num_samples)
   if eval_dataset is not None:
-    _check_best(loop.best_by, score)
+    _check_best(loop.best_by, score, eval_dataset)
   model_dir = run_folder.locate(model_dir)
   origin = None
   if branch_from is not None:
@@ -286,13 +287,17 @@ def _check_data(module: Any, dataset: DatasetConfig, eval_dataset: DatasetConfig
   _check_packing(module, dataset, eval_dataset)
 
 
-def _check_best(best_by: str, score: bool) -> None:
+def _check_best(best_by: str, score: bool, dataset: DatasetConfig) -> None:
   """Raises UsageError where the best checkpoint is chosen by what is not computed."""
-  if best_by.startswith('score') and not score:
-    raise errors.UsageError(
-      f'the best checkpoint is chosen by {best_by!r}, which is not computed: expected EVAL_METRICS = True, or '
-      "BEST_BY = 'loss'"
-    )
+  if not best_by.startswith('score'):
+    return
+  told = f'the best checkpoint is chosen by {best_by!r}, which is not computed'
+  if not score:
+    raise errors.UsageError(f"{told}: expected EVAL_METRICS = True, or BEST_BY = 'loss'")
+  members = dataset_config.members_of(dataset)
+  if not any(items.metrics_of(member, dataset) for member in members if items.can_predict(member, dataset)):
+    names = ', '.join(member.name for member in members)
+    raise errors.UsageError(f"{told}, for {names} has no metrics of its own: expected BEST_BY = 'loss'")
 
 
 def _check_packing(module: Any, *datasets: DatasetConfig | None) -> None:
