@@ -56,6 +56,13 @@ def attend(hidden: jax.Array, table: jax.Array) -> jax.Array:
   return _product(hidden, table, 1, hidden.dtype, jnp.dtype(jnp.float32))
 
 
+def held(y: jax.Array) -> jax.Array:
+  """A product that is transposed next: without a barrier XLA would rather exchange its operands, which are as they are
+  for a CPU to read them fast.
+  """
+  return jax.lax.platform_dependent(y, cpu=jax.lax.optimization_barrier, default=lambda y: y)
+
+
 def outer_sum(x: jax.Array, y: jax.Array) -> jax.Array:
   """`x.T @ y` over all leading axes for `[..., D]` and `[..., F]` of one dtype: `[D, F]`, at least float32."""
   if not _is_half(x.dtype):
@@ -119,8 +126,7 @@ def _by_rows(x: jax.Array, rows: jax.Array, dtype: jnp.dtype) -> jax.Array:
   """`x @ rows.T` for `[..., D]` and `[F, D]`: `[..., F]`."""
   if not _are_few(x):
     return _dot(x, rows, ((x.ndim - 1,), (1,)), dtype)
-  # Without a barrier XLA would turn the product instead of what it makes.
-  y = jax.lax.optimization_barrier(_dot(rows, x.reshape(-1, x.shape[-1]), ((1,), (1,)), dtype))
+  y = held(_dot(rows, x.reshape(-1, x.shape[-1]), ((1,), (1,)), dtype))
   return y.T.reshape(*x.shape[:-1], len(rows))
 
 
