@@ -140,3 +140,27 @@ def test_a_sum_of_outer_products_is_the_same_whichever_side_is_laid_out_anew(wid
   rng = np.random.default_rng(0)
   x, y = (jnp.asarray(rng.standard_normal((2, 6, width)), jnp.float32) for width in (wide, narrow))
   np.testing.assert_allclose(products.outer_sum(x, y), np.einsum('btd,btf->df', x, y), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize('shape', [(8,), (3, 8), (3, 1, 8), (5, 20, 8)])
+def test_a_kernel_with_a_row_for_each_output_makes_the_same(shape, dtype):
+  x, kernel = draws(shape, 7, dtype)
+  found = products.project(x, products.ByOutput(kernel.T), dtype)
+  assert found.dtype == dtype
+  exact = plain(*(a.astype(dtype).astype(jnp.float32) for a in (x, kernel)))
+  np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=1e-5 if dtype == jnp.float32 else 2**-8, atol=1e-5)
+
+
+@pytest.mark.parametrize('rows', [1, 8, 64])
+def test_of_a_few_rows_the_kernel_is_the_left_operand_on_the_cpu(rows):
+  # XLA may neither turn it nor turn the product: it would walk down the columns of the kernel.
+  x = jnp.zeros((rows, 1, 96))
+  for function in (
+    lambda x, kernel: products.project(x, products.ByOutput(kernel), jnp.float32),
+    lambda x, table: jnp.argmax(products.attend(x, table), axis=-1),
+  ):
+    text = jax.jit(function).lower(x, jnp.zeros((160, 96))).compile().as_text()
+    (shape,) = re.findall(r'= f32\[([\d,]+)\]\S* dot\(', text)
+    assert shape == f'160,{rows}', text
+    assert not re.search(r'= f32\[96,160\]', text), text
