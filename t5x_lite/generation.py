@@ -15,11 +15,13 @@ from jax.sharding import Mesh
 from t5x_lite import prompts, stored_models
 from t5x_lite.core import errors, tree
 from t5x_lite.core.batch import ENCODER, INPUT_TOKENS, POSITIONS, SEGMENT_IDS, key
+from t5x_lite.core.products import ByOutput
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.decoding.config import Decoding, GenerationConfig
 from t5x_lite.decoding.engine import Written
 from t5x_lite.decoding.generate import Assistant, row_keys, write_from_encoder, write_from_prompt
 from t5x_lite.decoding.stopping import StopTable, stop_table
+from t5x_lite.nn.attend import platform
 from t5x_lite.partitioning import rules as rules_lib
 from t5x_lite.partitioning import sharding
 from t5x_lite.partitioning.rules import STANDARD_RULES
@@ -268,6 +270,8 @@ def check_assists(writer: Writer, assistant: Writer, config: GenerationConfig) -
 def for_decoding(module: Any, params: Any, mesh: Mesh | None) -> tuple[Any, Any]:
   """The model as decoding wants it: layers apart, so that a step copies no parameters, and parameters in its dtype.
 
+  On one CPU the kernels of what writes are turned once and for all (see `core.products.ByOutput`).
+
   Args:
     module: the model.
     params: its parameters.
@@ -275,15 +279,19 @@ def for_decoding(module: Any, params: Any, mesh: Mesh | None) -> tuple[Any, Any]
   """
   dtype = jax.numpy.dtype(module.config.dtype)
   unrolled = type(module)(dataclasses.replace(module.config, scan_layers=False, remat_policy='none'))
-  casts = dtype.itemsize < 4
-  if not module.config.scan_layers and not casts:
+  casts, turns = dtype.itemsize < 4, mesh is None and platform() == 'cpu'
+  if not module.config.scan_layers and not casts and not turns:
     return unrolled, params
+
+  def of_decoding(path: tuple[Any, ...], leaf: jax.Array) -> Any:
+    name = tree.path_name(path)
+    if casts and _is_product(name):
+      leaf = leaf.astype(dtype)
+    return ByOutput(leaf.T) if turns and _is_read_at_each_step(name) else leaf
 
   def changed(params: Any) -> Any:
     params = _apart(params) if module.config.scan_layers else params
-    return jax.tree_util.tree_map_with_path(
-      lambda path, leaf: leaf.astype(dtype) if casts and _is_product(tree.path_name(path)) else leaf, params
-    )
+    return jax.tree_util.tree_map_with_path(of_decoding, params)
 
   places = (
     {}
@@ -291,6 +299,13 @@ def for_decoding(module: Any, params: Any, mesh: Mesh | None) -> tuple[Any, Any]
     else {'out_shardings': jax.tree.map(lambda leaf: leaf.sharding, stored_models.placed(unrolled, mesh))}
   )
   return unrolled, jax.jit(changed, **places)(params)
+
+
+def _is_read_at_each_step(name: str) -> bool:
+  """Whether a parameter is the kernel of a `nn.linear.Dense` through which each written token goes."""
+  first, *_, last = name.split('/')
+  once = any(f'/cross_attention/{of_input}/' in name for of_input in ('key', 'value'))
+  return first in ('decoder', 'blocks') and last == 'kernel' and 'router' not in name and not once
 
 
 def _is_product(name: str) -> bool:

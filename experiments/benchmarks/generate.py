@@ -2,10 +2,12 @@
 
     python experiments/benchmarks/generate.py --transformers_python=PYTHON
       --t5x_python=PYTHON --t5x_path=T5X:SEQIO:AIRIO:JESTIMATOR [--rounds=2] [--dtype=float32] [--write]
+      [--work='GPT-2 124M, greedy, 1 row' --rows=rows.jsonl]
 
 Works: T5 small writes 64 tokens for each of 8 inputs of 128, greedily and with 4 beams; GPT-2 124M goes on with 64
 after 1 and after 8 prompts of 32. Random weights; no row ends early. `generate_arms.py` beside this has the arms, which
-take turns, each in a process of its own. Figures are medians over all rounds, of the better dtype of each.
+take turns, each in a process of its own. Figures are medians over all rounds, of the better dtype of each. With a file
+of rows, works may be measured one after another: the tables are of all that is in it.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ def run(whose: str, title: str, dtype: str, args: argparse.Namespace) -> dict:
   python = {OURS: sys.executable, TRANSFORMERS: args.transformers_python, T5X: args.t5x_python}[whose]
   command = [python, str(ARMS), whose, f'--model={model}', f'--batch={rows}', f'--num_beams={beams}']
   environment = os.environ | _ENVIRONMENT | ({'PYTHONPATH': args.t5x_path} if whose == T5X else {})
-  done = subprocess.run([*command, f'--dtype={dtype}'], capture_output=True, text=True, env=environment, check=False)
+  command += [f'--dtype={dtype}', f'--repetitions={args.repetitions}']
+  done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
   if done.returncode:
     sys.exit(f'{" ".join(command)} ended with {done.returncode}: {done.stderr[-800:]}')
   return {'work': title, 'whose': whose, 'dtype': dtype, **json.loads(done.stdout.splitlines()[-1])}
@@ -70,13 +73,15 @@ def main() -> None:
   parser.add_argument('--work', action='append', choices=WORKS, help='default: all')
   parser.add_argument('--dtype', action='append', choices=('float32', 'bfloat16'), help='default: both')
   parser.add_argument('--rounds', type=int, default=2)
+  parser.add_argument('--repetitions', type=int, default=3, help='of a process, after the first')
+  parser.add_argument('--rows', type=pathlib.Path, help='a file that keeps the rows, JSON lines')
   parser.add_argument('--transformers_python', help='a Python with torch and transformers')
   parser.add_argument('--t5x_python', help='a Python with what T5X needs')
   parser.add_argument('--t5x_path', default='', help='its PYTHONPATH')
   parser.add_argument('--write', action='store_true', help='put the tables into README.md')
   args = parser.parse_args()
   there = {OURS: True, TRANSFORMERS: args.transformers_python, T5X: args.t5x_python}
-  rows = []
+  rows = [json.loads(line) for line in args.rows.read_text().splitlines()] if args.rows and args.rows.exists() else []
   for title in args.work or WORKS:
     whose = [OURS, *(peer for peer in WORKS[title][3] if there[peer])]
     for _ in range(args.rounds):
@@ -84,6 +89,8 @@ def main() -> None:
         for arm in whose:
           rows.append(run(arm, title, dtype, args))
           print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+          if args.rows:
+            args.rows.write_text(''.join(json.dumps(row) + '\n' for row in rows))
   text = tables(rows)
   print(text)
   if args.write:

@@ -9,30 +9,63 @@ On the CPU, XLA has fast half-precision products (AMX, AVX512-BF16) under two co
 the result is float32, and the contracted axis of the left operand is the last one. The second is why the gradient of
 the kernel contracts two axes, batch and length: XLA then lays its left operand out anew, where with a single axis it
 folds that transpose into the product and runs it on a slow path.
+
+A step of decoding is products of a few rows, in which all that counts is that the kernel is read once, from front to
+back. On the CPU, XLA walks down the columns of the right operand, a cache line of each of its rows at a time, and along
+the rows of the left one. So there the kernel is the left one, and lies as `[F, D]` (`ByOutput`).
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 from jax.ad_checkpoint import checkpoint_name
 
 # What policies of rematerialisation call the result of `project`, and what attention keeps.
 PROJECTION = 'projection'
 ATTENTION = 'attention'
 
+_FEW_ROWS = 64  # at most: beyond, the other operand is worth being laid out anew
 
-def project(x: jax.Array, kernel: jax.Array, dtype: Any) -> jax.Array:
+
+class ByOutput(struct.PyTreeNode):
+  """A kernel of which each output has a row, for decoding on a CPU; nothing is differentiated by it.
+
+  Attributes:
+    rows: `[F, D]`.
+  """
+
+  rows: jax.Array
+
+
+def project(x: jax.Array, kernel: jax.Array | ByOutput, dtype: Any) -> jax.Array:
   """`x @ kernel` for `[..., D]` and `[D, F]`: `[..., F]` in `dtype`, which is also that of the operands."""
+  if isinstance(kernel, ByOutput):
+    dtype = jnp.dtype(dtype)
+    return _by_rows(x.astype(dtype), kernel.rows.astype(dtype), _wide(dtype)).astype(dtype)
   return checkpoint_name(_product(x, kernel, 0, jnp.dtype(dtype), jnp.dtype(dtype)), PROJECTION)
+
+
+def project_each(x: jax.Array, kernels: jax.Array, dtype: Any) -> jax.Array:
+  """`project` of every expert's tokens by its own kernel, for `[E, ..., D]` and `[E, D, F]`: `[E, ..., F]`."""
+  return jax.vmap(functools.partial(project, dtype=dtype))(x, kernels)
 
 
 def attend(hidden: jax.Array, table: jax.Array) -> jax.Array:
   """`hidden @ table.T` for `[..., D]` and `[V, D]`: float32 `[..., V]`; operands have the dtype of `hidden`."""
   return _product(hidden, table, 1, hidden.dtype, jnp.dtype(jnp.float32))
+
+
+def held(y: jax.Array) -> jax.Array:
+  """A product that is transposed next: without a barrier XLA would rather exchange its operands, which are as they are
+  for a CPU to read them fast.
+  """
+  return jax.lax.platform_dependent(y, cpu=jax.lax.optimization_barrier, default=lambda y: y)
 
 
 def outer_sum(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -82,15 +115,28 @@ def _two_leading(x: jax.Array) -> jax.Array:
 def _contract_last(x: jax.Array, kernel: jax.Array, kernel_axis: int, out_dtype: jnp.dtype) -> jax.Array:
   """The last axis of `x` against an axis of a matrix of the same dtype."""
   axes = ((x.ndim - 1,), (kernel_axis,))
-  if not _is_half(out_dtype):
+  by_rows = kernel_axis == 1 and _are_few(x)
+  if not _is_half(out_dtype) and not by_rows:
     return _dot(x, kernel, axes, out_dtype)
+
+  def on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    dtype = _wide(out_dtype)
+    return (_by_rows(x, kernel, dtype) if by_rows else _dot(x, kernel, axes, dtype)).astype(out_dtype)
+
   # Accelerators sum in float32 anyway, and need not write it.
-  return jax.lax.platform_dependent(
-    x,
-    kernel,
-    cpu=lambda x, kernel: _dot(x, kernel, axes, _wide(out_dtype)).astype(out_dtype),
-    default=lambda x, kernel: _dot(x, kernel, axes, out_dtype),
-  )
+  return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=lambda x, kernel: _dot(x, kernel, axes, out_dtype))
+
+
+def _by_rows(x: jax.Array, rows: jax.Array, dtype: jnp.dtype) -> jax.Array:
+  """`x @ rows.T` for `[..., D]` and `[F, D]`: `[..., F]`."""
+  if not _are_few(x):
+    return _dot(x, rows, ((x.ndim - 1,), (1,)), dtype)
+  y = held(_dot(rows, x.reshape(-1, x.shape[-1]), ((1,), (1,)), dtype))
+  return y.T.reshape(*x.shape[:-1], len(rows))
+
+
+def _are_few(x: jax.Array) -> bool:
+  return math.prod(x.shape[:-1]) <= _FEW_ROWS
 
 
 def _dot(x: jax.Array, y: jax.Array, axes: tuple[tuple[int, ...], tuple[int, ...]], dtype: jnp.dtype) -> jax.Array:

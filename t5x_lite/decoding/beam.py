@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from t5x_lite.decoding import engine, processors, warpers
+from t5x_lite.decoding import engine, largest, processors, warpers
 from t5x_lite.decoding.config import Decoding
 from t5x_lite.decoding.engine import Start, TokensToLogits, Written
 
@@ -175,7 +175,7 @@ def _top_k(total: jax.Array, keep: int, beams: int) -> tuple[jax.Array, jax.Arra
   rows, width = total.shape[0], total.shape[1] // beams
   if keep >= width:
     return jax.lax.top_k(total, keep)
-  best, places = jax.lax.top_k(total.reshape(rows, beams, width), keep)
+  best, places = largest.top_k(total.reshape(rows, beams, width), keep)
   places = places + (jnp.arange(beams, dtype=places.dtype) * width)[:, None]
   best, order = jax.lax.top_k(best.reshape(rows, -1), keep)
   return best, jnp.take_along_axis(places.reshape(rows, -1), order, axis=1)

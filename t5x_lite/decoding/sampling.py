@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from t5x_lite.decoding import engine, processors
+from t5x_lite.decoding import engine, largest, processors
 from t5x_lite.decoding.config import Decoding
 from t5x_lite.decoding.engine import Start, TokensToLogits, Written
 from t5x_lite.decoding.warpers import warp
@@ -111,10 +111,9 @@ def _pick(
   if decoding.options.renormalize_logits:
     scores = jax.nn.log_softmax(scores, axis=-1)
   if keys is None:
-    place = jnp.argmax(scores, axis=-1)
+    place = largest.argmax(scores)
   else:
-    place = jax.vmap(jax.random.categorical)(keys, scores)
-  place = place.astype(jnp.int32)
+    place = jax.vmap(jax.random.categorical)(keys, scores).astype(jnp.int32)
   token = place if ids is None else jnp.take_along_axis(ids, place[:, None], axis=1)[:, 0].astype(jnp.int32)
   if not with_scores:
     return token, jnp.zeros(token.shape, jnp.float32)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from t5x_lite.decoding import largest
 from t5x_lite.decoding.config import GenerationConfig
 
 Warper = Callable[[jax.Array], jax.Array]
@@ -30,7 +31,7 @@ def warp(options: GenerationConfig, scores: jax.Array, keep: int = 1) -> tuple[j
     scores = scores / options.temperature
   ids = None
   if options.top_k and max(options.top_k, keep) < scores.shape[-1]:
-    scores, ids = jax.lax.top_k(scores, max(options.top_k, keep))
+    scores, ids = largest.top_k(scores, max(options.top_k, keep))
   for warper in _after_top_k(options, keep):
     scores = warper(scores)
   return scores, ids

@@ -143,7 +143,7 @@ class T5Stack(nn.Module):
     keys = queries
     if cache is not None:
       layer = cache[0] if isinstance(cache, tuple) else cache
-      keys = layer.self_attention.key.shape[-1]
+      keys = layer.self_attention.key.shape[-2]
     if cache is None:
       case = attend.Case(
         platform=attend.platform(),

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from t5x_lite.core.errors import UsageError, unknown
-from t5x_lite.core.products import for_rows
+from t5x_lite.core.products import for_rows, held
 from t5x_lite.nn import local_attention, pallas_attention, splash, weight_dropout
 from t5x_lite.nn.attention_inputs import Inputs, Kernel, Places, Settings, over_mesh
 from t5x_lite.nn.blockwise import blockwise_attention
@@ -223,8 +223,8 @@ def attend_to_slots(
 
   Args:
     query: `[B, T, N, H]`.
-    key: `[B, K, H, S]`, where K divides N.
-    value: `[B, K, H, S]`.
+    key: `[B, K, S, H]`, where K divides N.
+    value: `[B, K, S, H]`.
     relations: mask and bias.
     scale: factor on the logits.
 
@@ -233,10 +233,11 @@ def attend_to_slots(
   """
   key, value = whole_slots((key, value))
   rows, queries, heads, width = query.shape
-  kept, keys = key.shape[1], key.shape[3]
+  kept, keys = key.shape[1:3]
   grouped = query.astype(key.dtype).reshape(rows, queries, kept, heads // kept, width)
-  logits = jnp.einsum('btkgh,bkhs->bkgts', grouped, key, preferred_element_type=jnp.float32) * scale
-  logits = logits.reshape(rows, heads, queries, keys)
+  # Keys are the left operand: on the CPU, XLA reads that one along its rows (see `core.products`).
+  logits = held(_products(key, grouped.transpose(0, 2, 4, 3, 1).reshape(rows, kept, width, -1)))
+  logits = logits.swapaxes(2, 3).reshape(rows, heads, queries, keys) * scale
   bias = relations.bias
   if isinstance(bias, RelativeBias):
     bias = bias.materialise(queries, keys, relations.offset)
@@ -246,9 +247,14 @@ def attend_to_slots(
   if mask is not None:
     logits = jnp.where(mask, logits, 0.7 * jnp.finfo(jnp.float32).min)
   weights = jax.nn.softmax(logits, axis=-1).astype(query.dtype).astype(value.dtype)
-  weights = weights.reshape(rows, kept, heads // kept, queries, keys)
-  attended = jnp.einsum('bkgts,bkhs->btkgh', weights, value, preferred_element_type=jnp.float32)
+  attended = _products(weights.reshape(rows, kept, -1, keys), value)
+  attended = attended.reshape(rows, kept, heads // kept, queries, width).transpose(0, 3, 1, 2, 4)
   return attended.reshape(query.shape).astype(query.dtype)
+
+
+def _products(x: jax.Array, y: jax.Array) -> jax.Array:
+  """Of each row and head, float32."""
+  return jax.lax.dot_general(x, y, (((3,), (2,)), ((0, 1), (0, 1))), preferred_element_type=jnp.float32)
 
 
 def _local(

@@ -45,8 +45,8 @@ class SlotCache(struct.PyTreeNode):
   """Keys and values in the order in which a decoding step reads them, so that none is laid out anew at every step.
 
   Attributes:
-    key: `[B, N, H, S]`.
-    value: `[B, N, H, S]`.
+    key: `[B, N, S, H]`.
+    value: `[B, N, S, H]`.
   """
 
   key: jax.Array
@@ -55,17 +55,17 @@ class SlotCache(struct.PyTreeNode):
   @classmethod
   def empty(cls, batch: int, length: int, num_heads: int, head_dim: int, dtype: Any) -> SlotCache:
     """A cache of zeros with room for `length` positions."""
-    zeros = jnp.zeros((batch, num_heads, head_dim, length), dtype)
+    zeros = jnp.zeros((batch, num_heads, length, head_dim), dtype)
     return cls(key=zeros, value=zeros)
 
   @classmethod
   def of(cls, past: KVCache, dtype: Any) -> SlotCache:
     """Keys and values of one layer `[B, S, N, H]`, or of several with a leading axis."""
-    return cls(*(jnp.moveaxis(x, -3, -1).astype(dtype) for x in (past.key, past.value)))
+    return cls(*(x.swapaxes(-3, -2).astype(dtype) for x in (past.key, past.value)))
 
   def write(self, key: jax.Array, value: jax.Array, index: jax.Array) -> SlotCache:
     """The cache with `[B, T, N, H]` keys and values written at positions `index` to `index + T`."""
-    start = (0, 0, 0, index)
+    start = (0, 0, index, 0)
     new = SlotCache.of(KVCache(key, value), self.key.dtype)
     return SlotCache(
       key=jax.lax.dynamic_update_slice(self.key, new.key, start),
@@ -165,7 +165,7 @@ class DecodeCache(struct.PyTreeNode):
   def slots(self) -> int:
     """How many tokens of a row there is room for."""
     layer = self.layers[0] if isinstance(self.layers, tuple) else self.layers
-    return layer.self_attention.key.shape[-1]
+    return layer.self_attention.key.shape[-2]
 
 
 def slot_dtype(dtype: Any, platform: str) -> Any:

@@ -20,7 +20,7 @@ from t5x_lite.nn import weight_dropout
 
 Arrays = TypeVar('Arrays')
 
-_SLOTS = (axes.ACT_BATCH, axes.ACT_HEADS, axes.ACT_KV, axes.ACT_KEY_LENGTH)
+_SLOTS = (axes.ACT_BATCH, axes.ACT_HEADS, axes.ACT_KEY_LENGTH, axes.ACT_KV)
 _KEYS = (axes.ACT_BATCH, axes.ACT_KEY_LENGTH, axes.ACT_HEADS, axes.ACT_KV)
 
 
@@ -99,7 +99,7 @@ def _logits(
   logits = _products(query, repeat_heads(key, query.shape[2])) * scale
   if bias is not None:
     logits += bias.astype(logits.dtype)
-  return logits if mask is None else jnp.where(mask, logits, 0.7 * jnp.finfo(jnp.float32).min)
+  return logits if mask is None else jnp.where(mask, logits, 0.7 * float(jnp.finfo(jnp.float32).min))
 
 
 @jax.custom_vjp
@@ -180,5 +180,5 @@ def whole_length(past: Arrays) -> Arrays:
 
 
 def whole_slots(past: Arrays) -> Arrays:
-  """The same of the arrays `[B, K, H, S]` of a cache."""
+  """The same of the arrays `[B, K, S, H]` of a cache."""
   return jax.tree.map(lambda x: nn.with_logical_constraint(x, _SLOTS), past)

@@ -41,10 +41,16 @@ class Dense(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `[..., in]` to `[..., features]`."""
-    kernel_init = nn.with_logical_partitioning(self.kernel_init, self.axes)
-    kernel = self.param('kernel', kernel_init, (x.shape[-1], self.features), jnp.float32)
-    y = products.project(x, kernel, self.dtype)
+    y = products.project(x, self._kernel(x.shape[-1]), self.dtype)
     if self.use_bias:
       bias_init = nn.with_logical_partitioning(nn.initializers.zeros_init(), self.axes[1:])
       y += self.param('bias', bias_init, (self.features,), jnp.float32).astype(self.dtype)
     return y
+
+  def _kernel(self, size: int) -> jax.Array | products.ByOutput:
+    if self.has_variable('params', 'kernel'):
+      kept = self.get_variable('params', 'kernel')
+      if isinstance(kept, products.ByOutput):
+        return kept
+    kernel_init = nn.with_logical_partitioning(self.kernel_init, self.axes)
+    return self.param('kernel', kernel_init, (size, self.features), jnp.float32)

@@ -100,6 +100,20 @@ def test_no_left_operand_is_read_transposed_on_the_cpu(shape):
 
 
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_of_each_expert_it_is_that_of_its_own_kernel(dtype):
+  tokens, dy = (draws((3, 2, 5, width), 1, dtype, seed)[0] for width, seed in ((8, 0), (7, 1)))
+  kernels = jnp.stack([draws((8,), 7, dtype, seed)[1] for seed in range(3)])
+  y, pull = jax.vjp(lambda x, kernels: products.project_each(x, kernels, dtype), tokens, kernels)
+  dx, d_kernels = pull(dy)
+  assert (y.dtype, dx.dtype, d_kernels.dtype) == (dtype, dtype, jnp.float32)
+  rtol = 2**-8 if dtype == jnp.bfloat16 else 1e-5
+  for i in range(3):
+    alone, pull = jax.vjp(project, tokens[i], kernels[i])
+    for found, expected in zip((y, dx, d_kernels), (alone, *pull(dy[i])), strict=True):
+      np.testing.assert_allclose(found[i].astype(jnp.float32), expected.astype(jnp.float32), rtol=rtol, atol=1e-6)
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 def test_rows_on_many_devices_are_not_gathered(dtype):
   mesh = jax.make_mesh((4, 2), ('data', 'tensor'), axis_types=(AxisType.Auto,) * 2)
   x, kernel = draws((8, 16, 32), 64, dtype)
@@ -126,3 +140,27 @@ def test_a_sum_of_outer_products_is_the_same_whichever_side_is_laid_out_anew(wid
   rng = np.random.default_rng(0)
   x, y = (jnp.asarray(rng.standard_normal((2, 6, width)), jnp.float32) for width in (wide, narrow))
   np.testing.assert_allclose(products.outer_sum(x, y), np.einsum('btd,btf->df', x, y), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize('shape', [(8,), (3, 8), (3, 1, 8), (5, 20, 8)])
+def test_a_kernel_with_a_row_for_each_output_makes_the_same(shape, dtype):
+  x, kernel = draws(shape, 7, dtype)
+  found = products.project(x, products.ByOutput(kernel.T), dtype)
+  assert found.dtype == dtype
+  exact = plain(*(a.astype(dtype).astype(jnp.float32) for a in (x, kernel)))
+  np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=1e-5 if dtype == jnp.float32 else 2**-8, atol=1e-5)
+
+
+@pytest.mark.parametrize('rows', [1, 8, 64])
+def test_of_a_few_rows_the_kernel_is_the_left_operand_on_the_cpu(rows):
+  # XLA may neither turn it nor turn the product: it would walk down the columns of the kernel.
+  x = jnp.zeros((rows, 1, 96))
+  for function in (
+    lambda x, kernel: products.project(x, products.ByOutput(kernel), jnp.float32),
+    lambda x, table: jnp.argmax(products.attend(x, table), axis=-1),
+  ):
+    text = jax.jit(function).lower(x, jnp.zeros((160, 96))).compile().as_text()
+    (shape,) = re.findall(r'= f32\[([\d,]+)\]\S* dot\(', text)
+    assert shape == f'160,{rows}', text
+    assert not re.search(r'= f32\[96,160\]', text), text
