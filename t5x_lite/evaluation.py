@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ from t5x_lite.partitioning import sharding
 from t5x_lite.scoring import items
 from t5x_lite.scoring.scorer import Scorer
 from t5x_lite.training import evaluate as evaluate_lib
+from t5x_lite.training import processes
 from t5x_lite.training.samples import Sample
 from t5x_lite.training.steps import Trainer
 
@@ -93,10 +95,6 @@ class HeldOut:
   def _evaluate(self, name: str, params: Any) -> dict[str, float]:
     config, trainer = self._tasks[name], self._trainer
     labelled = isinstance(config.features, EncoderTaskFeatures)
-    if not labelled and name not in self._entropy:
-      batches = pipeline.build(config)
-      self._entropy[name] = evaluate_lib.unigram_entropy(self._counted(batches), max_steps=self._eval_steps)
-      batches.close()
     batches = pipeline.build(config, rows=trainer.process_rows(config.batch_size))
     shard = functools.partial(trainer.shard_batch, global_batch=config.batch_size)
     try:
@@ -104,7 +102,16 @@ class HeldOut:
       metrics = evaluate_lib.evaluate(trainer.eval_step, params, rows, shard, max_steps=self._eval_steps)
     finally:
       batches.close()
-    return metrics if labelled else metrics | {'unigram_entropy': self._entropy[name]}
+    if labelled:
+      return metrics
+    if name not in self._entropy:
+      self._entropy[name] = processes.made_by_primary(lambda: self._unigram_entropy(config))
+    return metrics | {'unigram_entropy': self._entropy[name]}
+
+  def _unigram_entropy(self, config: DatasetConfig) -> float:
+    """Of all rows, which none of several processes has otherwise read."""
+    with contextlib.closing(pipeline.build(config)) as batches:
+      return evaluate_lib.unigram_entropy(self._counted(batches), max_steps=self._eval_steps)
 
   def _counted(self, batches: Iterable[Any]) -> Iterator[Any]:
     for batch in batches:

@@ -158,8 +158,7 @@ class AnswersByHead(abc.ABC):
     Raises:
       UsageError: a layer that there is not, an empty text, one that is too long.
     """
-    columns = {'text': _several(texts), 'pair': _several(pairs), 'targets': _several(targets)}
-    return self._rows('attention', columns, {'layers': _numbers(layers)}, batch_size)
+    return self._inside('attention', (texts, pairs, targets), {'layers': _numbers(layers)}, batch_size)
 
   def hidden_states(
     self,
@@ -172,21 +171,13 @@ class AnswersByHead(abc.ABC):
   ) -> list[dict[str, Any]]:
     """What each layer reads and what the last returns, as transformers' `output_hidden_states`.
 
-    Args:
-      texts: one or several.
-      pairs: the second text of each (BERT).
-      targets: as of `attention`; T5's decoder has none without.
-      layers: numbers of layers, from 0, which is what the first layer reads; None: all.
-      batch_size: texts at a time, a multiple of the devices.
+    Arguments and errors are those of `attention`, with two differences: layer 0 is what the first layer reads, and
+    without `targets` there are no states of T5's decoder.
 
     Returns:
       For each `hidden_states`, float32 `[layers + 1, T, D]` by stack, and `tokens` and `layers`.
-
-    Raises:
-      UsageError: a layer that there is not, an empty text, one that is too long.
     """
-    columns = {'text': _several(texts), 'pair': _several(pairs), 'targets': _several(targets)}
-    return self._rows('hidden_states', columns, {'layers': _numbers(layers)}, batch_size)
+    return self._inside('hidden_states', (texts, pairs, targets), {'layers': _numbers(layers)}, batch_size)
 
   def attributions(
     self,
@@ -209,7 +200,8 @@ class AnswersByHead(abc.ABC):
       target: of a classifier, the label that is asked for; None: the one it gives.
       method: 'integrated_gradients' or 'gradients_times_input'.
       steps: of integrated gradients: points between baseline and input.
-      baseline: of integrated gradients: 'padding' or 'zero', what stands in the place of tokens.
+      baseline: of integrated gradients, what stands in the place of tokens: 'padding'; 'mean', that of the vocabulary;
+        or 'zero'. How many steps each needs is told at `research.attributions.integrated_gradients`.
       batch_size: texts at a time, a multiple of the devices.
 
     Returns:
@@ -219,9 +211,15 @@ class AnswersByHead(abc.ABC):
     Raises:
       UsageError: a model without a head that can be asked, an empty text, one that is too long.
     """
-    columns = {'text': _several(texts), 'pair': _several(pairs), 'targets': _several(targets)}
     options = {'method': method, 'steps': steps, 'baseline': baseline, 'target': target}
-    return self._rows('attributions', columns, options, batch_size)
+    return self._inside('attributions', (texts, pairs, targets), options, batch_size)
+
+  def _inside(
+    self, mode: str, given: Sequence[str | Sequence[str] | None], options: Mapping[str, Any], batch_size: int
+  ) -> list[dict[str, Any]]:
+    """What a mode makes of texts, their second texts and their targets; see `_rows`."""
+    columns = dict(zip(('text', 'pair', 'targets'), map(_several, given), strict=True))
+    return self._rows(mode, columns, options, batch_size)
 
   def _rows(
     self, mode: str, columns: Mapping[str, Sequence[Any] | None], options: Mapping[str, Any], batch_size: int

@@ -3,6 +3,9 @@
 Each word is the MODEL_DIR of a run or the folder of a sweep. The page is one file that needs no network: curves, tables
 of evaluations, samples, configurations and what differs between them. With --serve it is shown at http://127.0.0.1:8008
 instead, and follows runs that are still going on, until Ctrl-C.
+
+Attention maps are shown that `infer --mode=attention --output=RUN/attention.jsonl` has written: of files of such names
+(attention*.jsonl) in the folders of runs, and of files of JSON lines that are given beside them.
 """
 
 from __future__ import annotations

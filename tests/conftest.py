@@ -23,9 +23,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope='session', autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-  """One cache for the whole session, so that the embedded corpus is built once."""
-  folder = tmp_path_factory.mktemp('cache')
+  """One cache for all workers of a session and the processes that tests start; `T5X_LITE_TEST_CACHE` names one to keep.
+
+  The embedded corpus and its vocabularies are built once, and what many tests or processes compile is compiled once. A
+  test that looks at the cache has one of its own.
+  """
+  base = tmp_path_factory.getbasetemp()
+  session = base.parent if 'PYTEST_XDIST_WORKER' in os.environ else base
+  folder = pathlib.Path(os.environ.get('T5X_LITE_TEST_CACHE') or session / 'cache')
   os.environ['T5X_LITE_CACHE'] = str(folder)
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = str(folder / 'xla')
+  jax.config.update('jax_compilation_cache_dir', str(folder / 'xla'))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+  jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
   return folder
 
 

@@ -12,7 +12,7 @@ from t5x_lite import families
 from t5x_lite.cli import calls, command, environment, ginfiles
 from t5x_lite.core import batch as batch_lib
 from t5x_lite.core import tree
-from t5x_lite.data import dataset_config, features
+from t5x_lite.data import dataset_checks, dataset_config, features
 
 FOLDER = ginfiles.packaged_folder()
 RUNS = sorted(path.name for path in FOLDER.glob('*.gin') if not path.name.startswith('t5_'))
@@ -113,7 +113,7 @@ def spec_of(dataset: dataset_config.DatasetConfig) -> dict[str, jax.ShapeDtypeSt
 @pytest.mark.parametrize('name', RUNS)
 def test_the_parts_of_a_run_go_together(configure, name):
   module, dataset = built(configure(name))
-  dataset_config.check_values(dataset)
+  dataset_checks.check_values(dataset)
   families.check(module, dataset.features)
   assert module.flops_per_step(spec_of(dataset)) > 0
   config = module.config
@@ -225,7 +225,7 @@ def test_prefix_lm_is_an_objective_for_gpt_and_t5(configure):
   assert dataset.features.bidirectional_prefix and 'decoder_prefix' in spec_of(dataset)
   lengths = "--gin.TASK_FEATURE_LENGTHS={'inputs': 512, 'targets': 512}"
   _, dataset = built(configure('t5_tiny.gin', 'objectives/prefix_lm.gin', lengths))
-  dataset_config.check_values(dataset)
+  dataset_checks.check_values(dataset)
 
 
 def test_other_pairs_are_refused(configure):
@@ -237,4 +237,4 @@ def test_other_pairs_are_refused(configure):
   ):
     _, dataset = built(configure(f'{run}.gin', f'objectives/{objective}.gin'))
     with pytest.raises(ValueError, match=expected):
-      dataset_config.check_values(dataset)
+      dataset_checks.check_values(dataset)

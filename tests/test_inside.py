@@ -12,11 +12,16 @@ from flax import linen as nn
 
 from t5x_lite import infer, pretrained, stored_models
 from t5x_lite.core.errors import UsageError
+from t5x_lite.data import task
 from t5x_lite.data.vocabularies.load_tokenizer import load_tokenizer
+from t5x_lite.inference import attributions
+from t5x_lite.inference.modes import Options
+from t5x_lite.inference.readings import TextReader
 from t5x_lite.models.bert import Bert, BertConfig
 from t5x_lite.models.gpt import Gpt, GptConfig
 from t5x_lite.models.t5 import T5, T5Config
 from t5x_lite.models.xlnet import Xlnet, XlnetConfig
+from t5x_lite.tasks import labelled
 
 TOKENIZERS = pathlib.Path(__file__).parent / 'golden' / 'tokenizers'
 TEXTS = ['ada lovelace wrote the first program', 'it was in london']
@@ -113,6 +118,8 @@ def test_pages_and_pictures_are_written_whole_or_not_at_all(folder, tmp_path, ca
     (['--mode=attributions', '--steps=0'], 'x', 'steps is 0: expected from 1'),
     (['--mode=attributions', '--target=goood'], 'x', "unknown target 'goood': did you mean 'good'?"),
     (['--mode=probe'], 'x', 'line 1: no label: expected a text, a tab and a label'),
+    (['--mode=probe', '--task=embedded_module'], 'x', 'expected one of them'),
+    (['--mode=attention', '--task=embedded_module'], 'x', 'with mode'),
   ],
 )
 def test_what_cannot_be_is_refused_in_one_line(folder, tmp_path, capsys, flags, output, told):
@@ -153,6 +160,23 @@ def test_attributions_of_a_class_sum_to_what_the_text_adds_to_its_logit(classifi
     assert len(own) == len(row['tokens']['encoder']) and own[0] == own[-1] == 0 and np.all(own[1:-1] != 0)
   (other,) = classifier.attributions(TEXTS[0], target='bad', method='gradients_times_input')
   assert other['attributions'][0]['target'] == 'bad' and 'baseline' not in other
+
+
+@pytest.mark.slow
+def test_the_mean_of_the_vocabulary_may_stand_in_the_place_of_tokens(classifier):
+  rows = classifier.attributions(
+    ['ada wrote the program', 'program the wrote ada'], baseline='mean', target='good', steps=48
+  )
+  one, other = (row['attributions'][0] for row in rows)
+  assert one['score'] != other['score'] and one['baseline_score'] == pytest.approx(other['baseline_score'], abs=1e-5)
+  for target in (one, other):
+    assert total(target) == pytest.approx(target['score'] - target['baseline_score'], abs=5e-3)
+  reader, size = TextReader(classifier, writes=False), classifier.tokenizer.vocab_size
+  batch = reader.batch([reader.read({'text': TEXTS[0]}).more], 16)
+  question = attributions._Question(classifier.module, 'classification', Options(), size)
+  (found,) = jax.tree.leaves(question._mean_vectors(classifier.params, batch))
+  (table,) = (leaf for leaf in jax.tree.leaves(classifier.params) if leaf.ndim == 2 and leaf.shape[0] >= size)
+  np.testing.assert_allclose(found, np.mean(table[:size], axis=0)[None, None], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -233,3 +257,30 @@ def test_probes_of_texts_and_of_words_have_a_row_for_each_layer(folder, tmp_path
   flags = ('--mode=probe', '--layers=0,2')
   assert run(folder, tmp_path, tagged, *flags, output='probe.html', source='in.jsonl') == 0
   assert '<svg' in (tmp_path / 'probe.html').read_text()
+
+
+@pytest.mark.slow
+def test_a_task_may_be_probed_for_by_its_name(folder, tmp_path, monkeypatch, capsys):
+  class Records:
+    splits = ('validation',)
+
+    def random_access(self, split):
+      return self
+
+    def __len__(self):
+      return 30
+
+    def __getitems__(self, indices):
+      long = ' the' * 60  # more than the model has positions for
+      return [{'text': f'{("ada", "london")[n % 2]}{long * (n == 7)}', 'label': n % 2} for n in indices]
+
+  member = labelled.labelled_task('probed', Records(), 'bench', ['text'], labels=['a person', 'a place'])
+  monkeypatch.setitem(task._registry, 'probed', member)
+  target = tmp_path / 'probe.jsonl'
+  flags = ['--mode=probe', '--task=probed', '--limit=24', '--batch_size=8', f'--output={target}']
+  assert infer.main(['infer', f'--checkpoint={folder}', *flags]) == 0
+  rows = [json.loads(line) for line in target.read_text().splitlines()]
+  assert [row['layer'] for row in rows] == [0, 1, 2] and rows[0]['accuracy'] == 1.0
+  left_out = [n * 30 // 24 for n in range(24)].count(7)
+  assert (rows[0]['examples'], rows[0]['labels']) == (24 - left_out, 2)
+  assert ('1 of 24 examples are left out' in capsys.readouterr().err) == (left_out == 1)

@@ -49,7 +49,7 @@ def padded(converter, examples, lengths):
 
 
 def make(module, batch):
-  params = nn.meta.unbox(module.init({'params': jax.random.key(0)}, batch)['params'])
+  params = nn.meta.unbox(jax.jit(module.init)({'params': jax.random.key(0)}, batch)['params'])
   return jax.tree.map(lambda x: x * 8.0, params)  # at their usual size all tokens are alike
 
 

@@ -145,6 +145,7 @@ def test_a_run_leaves_what_it_promises(reference, capsys):
     ({'MODEL_DIR': "''"}, 'MODEL_DIR is empty'),
     ({'MIXTURE_OR_TASK_NAME': 'embedded_txt'}, "did you mean 'embedded_text'?"),
     ({'TASK_FEATURE_LENGTHS': "{'inputs': 512, 'targets': 3}"}, 'expected at least 114'),
+    ({'LoopConfig.best_by': 'score', 'EVAL_METRICS': True}, 'embedded_text has no metrics of its own'),
   ],
 )
 def test_what_could_only_fail_later_is_refused_by_a_dry_run(capsys, tmp_path, overrides, told):

@@ -51,6 +51,11 @@ def project(x: jax.Array, kernel: jax.Array | ByOutput, dtype: Any) -> jax.Array
   return checkpoint_name(_product(x, kernel, 0, jnp.dtype(dtype), jnp.dtype(dtype)), PROJECTION)
 
 
+def project_each(x: jax.Array, kernels: jax.Array, dtype: Any) -> jax.Array:
+  """`project` of every expert's tokens by its own kernel, for `[E, ..., D]` and `[E, D, F]`: `[E, ..., F]`."""
+  return jax.vmap(functools.partial(project, dtype=dtype))(x, kernels)
+
+
 def attend(hidden: jax.Array, table: jax.Array) -> jax.Array:
   """`hidden @ table.T` for `[..., D]` and `[V, D]`: float32 `[..., V]`; operands have the dtype of `hidden`."""
   return _product(hidden, table, 1, hidden.dtype, jnp.dtype(jnp.float32))

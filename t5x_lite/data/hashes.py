@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from t5x_lite.core import errors
-from t5x_lite.data import mixtures, pipeline, streams
-from t5x_lite.data.dataset_config import DatasetConfig, OpenedDataset
+from t5x_lite.data import example_streams, mixtures, pipeline, streams
+from t5x_lite.data.dataset_config import DatasetConfig
+from t5x_lite.data.opened import OpenedDataset
 
 
 class BatchHash(NamedTuple):
@@ -74,7 +75,7 @@ def documents_read(data: OpenedDataset, part: int, num: int) -> np.ndarray:
     def observe(number: int, indices: Sequence[int], shard: int = shard) -> None:
       found.update((shard + (number + n) * shards, index) for n, index in enumerate(indices))
 
-    stream = pipeline.example_stream(data, shard, part, observe)
+    stream = example_streams.example_stream(data, shard, part, observe)
     for place in range(shard, num, shards):
       if place not in found:
         stream.cursor = stream.cursor._replace(document=place // shards, offset=0)

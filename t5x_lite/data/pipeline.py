@@ -17,22 +17,18 @@ import numpy as np
 from t5x_lite.core import errors
 from t5x_lite.data import (
   dataset_config,
-  documents,
+  example_streams,
   features,
   filling,
+  opened,
   packing,
   prefetch,
-  randomness,
   row_predictions,
-  sentence_pairs,
-  streams,
-  task,
   virtual_shards,
 )
-from t5x_lite.data.dataset_config import DatasetConfig, OpenedDataset
-from t5x_lite.data.encoder import examples as encoder_examples
-from t5x_lite.data.encoder import stream as encoder_stream
-from t5x_lite.data.encoder.features import EncoderTaskFeatures
+from t5x_lite.data.dataset_config import DatasetConfig
+from t5x_lite.data.opened import OpenedDataset
+from t5x_lite.data.part_choice import PartChoice
 
 STATE_VERSION = 2
 
@@ -52,11 +48,12 @@ def build(config: DatasetConfig, *, rows: np.ndarray | None = None) -> BatchIter
   Raises:
     UsageError: the configuration is impossible, or the data is not there.
   """
-  data = dataset_config.open_dataset(config)
+  data = opened.open_dataset(config)
   rows = np.arange(config.batch_size) if rows is None else np.asarray(rows, np.int64)
   assert len(rows) and np.all(np.diff(rows) > 0) and rows[0] >= 0 and rows[-1] < config.batch_size, rows
   for part in range(len(data.parts)):
-    example_stream(data, 0, part)  # tells what is impossible now, not in the thread that makes the batches
+    # Tells what is impossible now, not in the thread that makes the batches.
+    example_streams.example_stream(data, 0, part)
   _try_objective(data)
   return BatchIterator(data, rows)
 
@@ -133,7 +130,7 @@ class BatchIterator(Iterator[Batch]):
     """
     if state.get('version') != STATE_VERSION:
       raise errors.UsageError(f'data state of version {state.get("version")!r}: expected version {STATE_VERSION}')
-    dataset_config.check_fingerprint(state['fingerprint'], self._data.fingerprint)
+    opened.check_fingerprint(state['fingerprint'], self._data.fingerprint)
     missing = [str(index) for index in self._read if str(index) not in state['shards']]
     if missing:
       raise errors.UsageError(f'data state lacks the virtual shards {", ".join(missing)}, which this process reads')
@@ -254,7 +251,7 @@ class BatchIterator(Iterator[Batch]):
 def _virtual_shard(data: OpenedDataset, shard: int) -> virtual_shards.VirtualShard:
   """Virtual shard number `shard` at its start."""
   config = data.config
-  choice = virtual_shards.PartChoice(data.blend, config.seed, shard) if config.repeat else None
+  choice = PartChoice(data.blend, config.seed, shard) if config.repeat else None
   packer: packing.Packer
   if config.pack == packing.SPLIT:
     packer = packing.SplitPacker(data.side_lengths)
@@ -264,7 +261,7 @@ def _virtual_shard(data: OpenedDataset, shard: int) -> virtual_shards.VirtualSha
     most = row_predictions.most_predictions(config)
     packer = packing.FirstFitPacker(data.side_lengths, _OPEN_ROWS if config.pack else 0, most)
   return virtual_shards.VirtualShard(
-    parts=[example_stream(data, shard, part) for part in range(len(data.parts))],
+    parts=[example_streams.example_stream(data, shard, part) for part in range(len(data.parts))],
     choice=choice,
     converter=data.converter,
     side_lengths=data.side_lengths,
@@ -272,53 +269,3 @@ def _virtual_shard(data: OpenedDataset, shard: int) -> virtual_shards.VirtualSha
     rows_per_batch=config.batch_size // data.num_virtual_shards,
     pack_across_tasks=config.pack_across_tasks,
   )
-
-
-def example_stream(
-  data: OpenedDataset, shard: int, part_index: int, observe: documents.Observer | None = None
-) -> streams.ExampleStream:
-  """The examples of one part of the mixture in one virtual shard.
-
-  Args:
-    data: the data set.
-    shard: the virtual shard.
-    part_index: of the mixture.
-    observe: is told which records are read, in the order of the stream, see `documents.DocumentReader`.
-  """
-  config, part, tokenizer = data.config, data.parts[part_index], data.tokenizer
-  name, records, index_of = part.task.name, part.records, part.order.dealt(shard, data.num_virtual_shards)
-  if isinstance(config.features, EncoderTaskFeatures):
-    tokenise_labelled = encoder_examples.tokenise_labelled(
-      part.task, tokenizer, config.task_feature_lengths['inputs'], config.features.max_query_length
-    )
-    return encoder_stream.LabelledStream(documents.DocumentReader(name, records, index_of, tokenise_labelled, observe))
-  if part.task.supervised:
-    tokenise_pairs = documents.tokenise_pairs(part.task, tokenizer, config.task_feature_lengths)
-    return streams.PairStream(documents.DocumentReader(name, records, index_of, tokenise_pairs, observe))
-  objective: Any = config.objective
-
-  generators = randomness.Generators(config.seed, randomness.EXAMPLE)
-
-  def generator(example: int) -> np.random.Generator:
-    return generators((example, shard, part_index))
-
-  if hasattr(objective, 'pair'):
-    tokenise_sentences = documents.tokenise_sentences(part.task, tokenizer, data.raw_length)
-    return sentence_pairs.SentencePairStream(
-      name,
-      reader=documents.DocumentReader(name, records, index_of, tokenise_sentences, observe),
-      others=documents.DocumentReader(name, records, part.order.stored, tokenise_sentences),
-      num_documents=len(records),
-      index_of=index_of,
-      objective=objective,
-      length=data.raw_length,
-      tokenizer=tokenizer,
-      generator=generator,
-    )
-  tokenise = documents.tokenise_text(part.task, tokenizer, objective.separator(tokenizer))
-  reader = documents.DocumentReader(name, records, index_of, tokenise, observe)
-  made_by = (objective, data.raw_length, tokenizer, generator)
-  if part.task.documents == task.JOINED:
-    return streams.TextStream(reader, *made_by, ahead=not dataset_config.cuts(config))
-  stride = part.task.stride if part.task.documents == task.SPLIT_DOCUMENTS else None
-  return streams.DocumentStream(reader, *made_by, stride)

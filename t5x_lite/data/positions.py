@@ -7,7 +7,7 @@ from typing import Any
 
 from t5x_lite.core import errors
 from t5x_lite.data import pipeline, virtual_shards
-from t5x_lite.data.dataset_config import OpenedDataset
+from t5x_lite.data.opened import OpenedDataset
 from t5x_lite.data.streams import Cursor
 
 CONTINUED, DOCUMENTS, RESTARTED = 'continued', 'documents continued', 'restarted'

@@ -154,6 +154,12 @@ class Task:
     """Number of records in `split`, before preprocessing."""
     return self.source.num_examples(self.source_split(split))
 
+  def spread_records(self, split: str, most: int) -> Sequence[Record]:
+    """The records of `split` at evenly spaced places; all if there are no more than `most`."""
+    records = self.source.random_access(self.source_split(split))
+    count = min(len(records), most)
+    return records.__getitems__([number * len(records) // count for number in range(count)])
+
   def examples(self, record: Record) -> Sequence[Example]:
     """The examples of one record. Raises `UsageError` where `preprocess` returns other keys than it should."""
     try:

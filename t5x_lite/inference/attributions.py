@@ -26,7 +26,7 @@ from t5x_lite.nn.intermediates import VECTORS
 from t5x_lite.pretrained import Pretrained
 from t5x_lite.research import attribution_page, attributions
 
-BASELINES = ('padding', 'zero')
+PADDING, MEAN, ZERO = BASELINES = ('padding', 'mean', 'zero')
 _OF_TOKENS = ('lm', 'mlm')
 _OF_LABELS = ('classification', 'nsp', 'span')
 _NEXT = ('is next', 'is not next')
@@ -66,7 +66,7 @@ class Attributions:
     self._reader, self._options, self._model = TextReader(model, writes=True), options, model
     self._labels = _NEXT if self._head == 'nsp' else heads.label_names(model.config, model.module.config.num_labels)
     self._wanted = _LIKELIEST if options.target is None else self._number(options.target)
-    question = _Question(model.module, self._head, options)
+    question = _Question(model.module, self._head, options, self._reader.tokenizer.vocab_size)
     self._answers, self._attribute = model.jitted(question.answers), model.jitted(question.attributed)
 
   def _number(self, target: str) -> int:
@@ -205,11 +205,13 @@ class _Question:
     module: the model.
     head: that is asked.
     options: method, baseline and steps.
+    num_tokens: of the vocabulary.
   """
 
   module: Any
   head: str
   options: Options
+  num_tokens: int
 
   def answers(self, params: Any, batch: Batch, position: jax.Array) -> jax.Array:
     """What is likeliest there, int32 `[B, P]`: tokens; the class; positions of start and end."""
@@ -232,10 +234,6 @@ class _Question:
       number: int32 `[B]`, its token or class.
     """
 
-    def vectors(of: Batch) -> Any:
-      variables = {'params': params}
-      return self.module.apply(variables, of, deterministic=True, method='outputs', mutable=(VECTORS,))[1][VECTORS]
-
     def score(given: Any) -> jax.Array:
       logits = self._logits({'params': params, VECTORS: given}, batch, position[:, None])
       if self.head == 'span':
@@ -243,16 +241,36 @@ class _Question:
       chosen = jnp.take_along_axis(logits[:, 0], number[:, None], axis=-1)[:, 0]
       return chosen - jax.nn.logsumexp(logits[:, 0], axis=-1) if self.head in _OF_TOKENS else chosen
 
-    def zero(path: tuple[Any, ...], own: jax.Array) -> jax.Array:
+    def emptied(path: tuple[Any, ...], own: jax.Array, other: jax.Array) -> jax.Array:
       name = key(path[-1].key.removeprefix('of_'), INPUT_TOKENS)
-      return jnp.where((batch[name] == empty[name])[..., None], own, jnp.zeros((), own.dtype))
+      return jnp.where((batch[name] == empty[name])[..., None], own, other)
 
-    own = vectors(batch)
-    base = jax.tree_util.tree_map_with_path(zero, own) if self.options.baseline == 'zero' else vectors(empty)
+    own = self._vectors(params, batch)
+    if self.options.baseline == PADDING:
+      base = self._vectors(params, empty)
+    else:
+      mean = self._mean_vectors(params, batch)
+      other = mean if self.options.baseline == MEAN else jax.tree.map(jnp.zeros_like, mean)
+      base = jax.tree_util.tree_map_with_path(emptied, own, other)
     found = attributions.attribute(self.options.method, score, own, base, self.options.steps)
     leaves = jax.tree_util.tree_leaves_with_path(found.attributions)
     sides = {path[-1].key.removeprefix('of_'): leaf for path, leaf in leaves}
     return found._replace(attributions=sides)
+
+  def _vectors(self, params: Any, batch: Batch) -> Any:
+    """Of the tokens of a batch, `[B, L, D]` by side; the rest of the model is not computed."""
+    variables = {'params': params}
+    return self.module.apply(variables, batch, deterministic=True, method='outputs', mutable=(VECTORS,))[1][VECTORS]
+
+  def _mean_vectors(self, params: Any, batch: Batch) -> Any:
+    """The mean of the vectors of all tokens of the vocabulary, `[1, 1, D]` by side."""
+    every = {name: jnp.zeros((self.num_tokens, 1), value.dtype) for name, value in batch.items()}
+    for side in (ENCODER, DECODER):
+      if key(side, INPUT_TOKENS) in batch:
+        every[key(side, INPUT_TOKENS)] = jnp.arange(self.num_tokens, dtype=jnp.int32)[:, None]
+        every[key(side, SEGMENT_IDS)] = jnp.ones((self.num_tokens, 1), jnp.int32)
+    found = self._vectors(params, every)
+    return jax.tree.map(lambda own: jnp.mean(own, axis=0, keepdims=True, dtype=jnp.float32).astype(own.dtype), found)
 
   def _logits(self, variables: Any, batch: Batch, position: jax.Array) -> jax.Array:
     """float32 `[B, P, C]`: of tokens at positions `[B, P]`; of labels `[B, 1, C]`; of spans `[B, 2, L]`."""

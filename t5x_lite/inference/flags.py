@@ -21,8 +21,11 @@ _OWN = {
   'layers': 'Of attention, hidden_states and probe: a number from 0, or several: 0,5.',
   'method': 'Of attributions: integrated_gradients or gradients_times_input.',
   'steps': 'Of integrated gradients: points between baseline and input.',
-  'baseline': 'Of integrated gradients: padding or zero.',
+  'baseline': 'Of integrated gradients: padding, mean or zero.',
   'target': 'Of attributions: the label of a classifier that is asked for.',
+  'task': 'Of probe: a task of the catalogue, whose examples are read instead of a file.',
+  'split': 'Of that task; validation unless told otherwise.',
+  'limit': 'Of its examples, at evenly spaced places; 2000 unless told otherwise.',
   'seed': 'Of what is drawn.',
   'assistant_model': 'Of generate: a smaller model, which drafts what the model writes.',
 }

@@ -31,7 +31,7 @@ class Options:
     layers: of 'attention', 'hidden_states' and 'probe': numbers of layers, from 0; None: all.
     method: of 'attributions': one of `research.attributions.METHODS`.
     steps: of integrated gradients: points between baseline and input.
-    baseline: of integrated gradients: 'padding' or 'zero', what stands for no content.
+    baseline: of integrated gradients: 'padding', 'mean' or 'zero', what stands for no content.
     target: of 'attributions': the label of a classifier that is asked for; None: the one it gives.
   """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from t5x_lite.core import errors
 from t5x_lite.core.batch import ENCODER
 from t5x_lite.data.encoder import tags as encoder_tags
-from t5x_lite.inference import classify, embed, inside, rows
+from t5x_lite.inference import classify, embed, inside, rows, task_lines
 from t5x_lite.inference.inside import HiddenStates
 from t5x_lite.inference.modes import Item, Options
 from t5x_lite.inference.readings import Reading
@@ -25,9 +25,9 @@ _MOST_LABELS = 1_000
 class Probe:
   """See `modes.Mode`; its rows are of layers, and come when all lines are read (`finish`).
 
-  A line is "text" and "label", and a text's vector the mean of its positions, or as `pooling` says. Or it has "words"
-  and "tags", lists of equal length, and a word's vector is the mean of its tokens'. A line of plain text has a tab
-  before its label.
+  A line is "text" (of models that read two texts also "pair") and "label", and a text's vector the mean of its
+  positions, or as `pooling` says. Or it has "words" and "tags", lists of equal length, and a word's vector is the mean
+  of its tokens'. A line of plain text has a tab before its label.
   """
 
   field = 'line'
@@ -45,6 +45,10 @@ class Probe:
     self._pooling = 'mean' if options.pooling == 'auto' else options.pooling
     self._facts: dict[str, Any] = {}
 
+  def lines_of(self, task: str, split: str, limit: int) -> Iterator[rows.Line]:
+    """Lines of a task in the place of a file's, see `task_lines.lines`."""
+    return task_lines.lines(task, split, limit, pairs=self._reader.takes_pair)
+
   def read(self, fields: Mapping[str, Any]) -> Item:
     """The ids of a text, its words' places among them, and its labels."""
     if self.field in fields:
@@ -57,8 +61,10 @@ class Probe:
     label: Any = fields.get('label')
     if isinstance(label, bool) or not isinstance(label, str | int) or not str(label).strip():
       raise ValueError(f'expected a text or a whole number under "label", got {label!r}')
-    item = self._states.read({'text': rows.text_field(fields, 'text', 'inputs')})
-    return dataclasses.replace(item, shown={**item.shown, 'labels': [str(label)], 'kinds': [item.shown['text']]})
+    pair = {'pair': fields['pair']} if 'pair' in fields else {}
+    item = self._states.read({'text': rows.text_field(fields, 'text', 'inputs'), **pair})
+    kind = '\t'.join(item.shown.values())
+    return dataclasses.replace(item, shown={**item.shown, 'labels': [str(label)], 'kinds': [kind]})
 
   def _read_words(self, words: list[str], tags: list[str]) -> Item:
     if len(words) != len(tags):

@@ -55,6 +55,7 @@ class TextReader:
     self._writes, self._kind, config = writes, type(model.module).__name__, model.module.config
     self.is_pair = self._kind == 'T5' and config.num_decoder_layers > 0 and 'lm' in config.heads
     self.takes_targets = self.is_pair or (self._kind in ('Gpt', 'Xlnet') and 'lm' in config.heads)
+    self.takes_pair = self._kind in ('Bert', 'Xlnet') and not self.takes_targets
     positions = getattr(config, 'max_length', None) if getattr(config, 'positions', '') == 'learned' else None
     positions = None if positions is None else positions - getattr(config, 'first_position', 0) - config.prompt_length
     self.longest: int | None = positions

@@ -99,7 +99,7 @@ def _logits(
   logits = _products(query, repeat_heads(key, query.shape[2])) * scale
   if bias is not None:
     logits += bias.astype(logits.dtype)
-  return logits if mask is None else jnp.where(mask, logits, 0.7 * jnp.finfo(jnp.float32).min)
+  return logits if mask is None else jnp.where(mask, logits, 0.7 * float(jnp.finfo(jnp.float32).min))
 
 
 @jax.custom_vjp

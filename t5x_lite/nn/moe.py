@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from t5x_lite.core import axes
+from t5x_lite.core import axes, products
 from t5x_lite.core.logits import LAYER_LOSSES
 from t5x_lite.nn.linear import Initializer
 from t5x_lite.nn.mlp import activation
@@ -120,11 +120,11 @@ class MixtureOfExperts(nn.Module):
     parts = []
     for i, name in enumerate(self.activations):
       wi = self._experts('wi' if len(self.activations) == 1 else f'wi_{i}', self.kernel_init, (axes.EMBED, axes.MLP), x)
-      parts.append(activation(name)(jnp.einsum('ebcd,edf->ebcf', inputs, wi)))
+      parts.append(activation(name)(products.project_each(inputs, wi, self.dtype)))
     hidden = functools.reduce(operator.mul, parts)
     hidden = nn.Dropout(self.dropout_rate, name='dropout')(hidden, deterministic=deterministic)
     wo = self._experts('wo', self.out_init, (axes.MLP, axes.EMBED), x)
-    outputs = nn.with_logical_constraint(jnp.einsum('ebcf,efd->ebcd', hidden, wo), _EXPERT_TOKENS)
+    outputs = nn.with_logical_constraint(products.project_each(hidden, wo, self.dtype), _EXPERT_TOKENS)
     return jnp.einsum('blec,ebcd->bld', combine.astype(self.dtype), outputs)
 
   def _leave_losses(self, logits: jax.Array, valid: jax.Array, load_balancing: jax.Array) -> None:
@@ -145,4 +145,4 @@ class MixtureOfExperts(nn.Module):
 
     sizes = {axes.EMBED: x.shape[-1], axes.MLP: self.mlp_dim}
     shape = (self.routing.num_experts, *(sizes[each_name] for each_name in names))
-    return self._kernel(name, each, shape, (axes.EXPERT, *names)).astype(self.dtype)
+    return self._kernel(name, each, shape, (axes.EXPERT, *names))

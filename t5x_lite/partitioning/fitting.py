@@ -25,6 +25,7 @@ from t5x_lite.partitioning import rules as rules_lib
 from t5x_lite.partitioning.rules import Rules
 
 _MOST_TOLD = 4  # meshes in one error
+_REGISTER = 128  # lanes of a TPU's registers, of which T5's published vocabularies are multiples
 # In what a name of `core.axes` is told: without the prefix of activations.
 _PREFIX = 'act_'
 
@@ -126,11 +127,23 @@ def of_batch(rows: int, rules: Rules) -> Dimension:
 
 
 def check(dimensions: Iterable[Dimension], mesh: Mesh) -> None:
-  """Raises UsageError for the first dimension that the mesh does not divide; says which meshes divide all of them."""
+  """Raises UsageError for the first dimension that the mesh does not divide; says which meshes divide all of them.
+
+  An axis for experts is refused where nothing but rows would be cut over it: that is what `data` and `fsdp` are for.
+  """
   dimensions = list(dimensions)
+  size = mesh.shape.get(mesh_lib.EXPERT, 1)
+  if size > 1 and not _has_experts(dimensions):
+    raise UsageError(
+      f'the mesh has expert={size}, and the model has no experts: expected expert=1; {suggestion(dimensions, mesh)}'
+    )
   for dimension in dimensions:
     if not dimension.fits(dict(mesh.shape)):
       raise UsageError(f'{_complaint(dimension, mesh)}; {suggestion(dimensions, mesh)}')
+
+
+def _has_experts(dimensions: list[Dimension]) -> bool:
+  return any(mesh_lib.EXPERT in each.mesh_axes and each.name != axes.ACT_BATCH for each in dimensions)
 
 
 def _complaint(dimension: Dimension, mesh: Mesh) -> str:
@@ -138,8 +151,17 @@ def _complaint(dimension: Dimension, mesh: Mesh) -> str:
   fits = [number for number in mesh_lib.divisors(dimension.length) if number <= mesh.size]
   return (
     f'{dimension.owner} ({dimension.name.removeprefix(_PREFIX)}) of {dimension.length} does not divide over {over}: '
-    f'sizes {fits} would fit'
+    f'sizes {fits} would fit{_longer(dimension, mesh)}'
   )
+
+
+def _longer(dimension: Dimension, mesh: Mesh) -> str:
+  """A vocabulary may have rows that no token has: the next sizes that fit, as they are and in whole registers."""
+  if dimension.name not in (axes.VOCAB, axes.ACT_VOCAB):
+    return ''
+  parts = math.prod(mesh.shape[axis] for axis in dimension.mesh_axes)
+  sizes = sorted({-(-dimension.length // step) * step for step in (parts, math.lcm(parts, _REGISTER))})
+  return f', or a vocab_size of {" or ".join(map(str, sizes))}, the last rows being of no token'
 
 
 def suggestion(dimensions: Iterable[Dimension], mesh: Mesh) -> str:
@@ -154,15 +176,19 @@ def suggestion(dimensions: Iterable[Dimension], mesh: Mesh) -> str:
 def meshes_that_fit(dimensions: Iterable[Dimension], mesh: Mesh) -> list[tuple[int, ...]]:
   """Sizes of all meshes of as many devices that divide all dimensions, in the order of `MESH_AXES`.
 
-  The most like `mesh` come first. Axes for sequences and experts only where it has them, and whole slices along `data`.
+  The most like `mesh` come first. Axes for sequences and experts only where it has them, that for experts only where
+  the model has some, and whole slices along `data`.
   """
   wanted = [mesh.shape[name] for name in mesh_lib.MESH_AXES]
-  slices = mesh_lib.count_slices(list(mesh.devices.flat))
+  slices, dimensions = mesh_lib.count_slices(list(mesh.devices.flat)), list(dimensions)
+  optional = {axis for axis in (mesh_lib.SEQUENCE, mesh_lib.EXPERT) if mesh.shape[axis] > 1}
+  if not _has_experts(dimensions):
+    optional.discard(mesh_lib.EXPERT)
   constraints = list({(each.length, each.mesh_axes): each for each in dimensions}.values())
   found = []
   for sizes in factorisations(mesh.size, len(wanted)):
     named = dict(zip(mesh_lib.MESH_AXES, sizes, strict=True))
-    asked = all(mesh.shape[axis] > 1 or named[axis] == 1 for axis in (mesh_lib.SEQUENCE, mesh_lib.EXPERT))
+    asked = all(axis in optional or named[axis] == 1 for axis in (mesh_lib.SEQUENCE, mesh_lib.EXPERT))
     if asked and named[mesh_lib.DATA] % slices == 0 and all(each.fits(named) for each in constraints):
       found.append(sizes)
   return sorted(found, key=lambda sizes: sum(abs(math.log(a / b)) for a, b in zip(sizes, wanted, strict=True)))

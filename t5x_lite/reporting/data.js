@@ -3,7 +3,8 @@
 let report = null;
 const state = {
   axis: 'steps', logX: false, logY: false, smoothing: 0, curves: 'bands', spread: 'range', zoom: null,
-  hidden: new Set(), find: '', tables: {}, samples: { run: 0, task: '', step: -1 }, configuration: 'differs',
+  hidden: new Set(), find: '', tables: {}, samples: { run: 0, task: '', step: -1 },
+  attention: { file: 0, text: 0, stack: 0, layer: 0, head: 0 }, configuration: 'differs',
   configurationFind: '', armFind: '', open: {},
 };
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from t5x_lite.core import errors
+from t5x_lite.reporting import attention
 from t5x_lite.sweeps import outcomes, verdicts
 
 METRICS, CONFIG, RUN_INFO = 'metrics.jsonl', 'config.gin', 'run-info.json'  # of a run's folder
@@ -50,10 +51,11 @@ class SweepFolder:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-  """What the page is about: runs given by themselves, and sweeps."""
+  """What the page is about: runs given by themselves, sweeps, and files of attention maps beside them."""
 
   runs: tuple[Place, ...]
   sweeps: tuple[SweepFolder, ...]
+  attention: tuple[pathlib.Path, ...] = ()
 
   def places(self) -> list[Place]:
     """All runs that have begun, those of sweeps in the order of arms and seeds; a sweep may have more of them now."""
@@ -61,29 +63,34 @@ class Found:
 
 
 def find(words: Sequence[str], may_wait: bool = False) -> Found:
-  """The runs and sweeps that `words` name; a folder named twice counts once.
+  """The runs, sweeps and attention maps that `words` name; what is named twice counts once.
 
   Args:
-    words: paths of folders.
+    words: paths of folders, and of files of `infer --mode=attention`.
     may_wait: whether a run may still be without metrics.
 
   Raises:
-    UsageError: a path is no folder of a run or sweep, or has no metrics yet.
+    UsageError: a path is no folder of a run or sweep, or has no metrics yet; a file holds no maps; there is no folder.
   """
   paths = {pathlib.Path(word).expanduser().absolute(): word for word in words}
   unique = {path.resolve(): path for path in reversed(paths)}
   kept = [path for path in paths if unique[path.resolve()] == path]
   names = _names(kept)
-  runs, sweeps = [], []
+  runs, sweeps, maps = [], [], []
   for path in kept:
-    if (path / outcomes.SWEEP).is_file():
+    if path.suffix == attention.ENDING and path.is_file():
+      attention.check(path, paths[path])
+      maps.append(path)
+    elif (path / outcomes.SWEEP).is_file():
       sweeps.append(_sweep(path, paths[path], names[path]))
       if not may_wait and not any(has_metrics(place.path) for place in sweep_places(sweeps[-1])):
         raise errors.UsageError(f'{paths[path]}: none of the runs of this sweep has metrics yet')
     else:
       _check_run(path, paths[path], may_wait)
       runs.append(Place(path, names[path]))
-  return Found(tuple(runs), tuple(sweeps))
+  if not runs and not sweeps:
+    raise errors.UsageError(f'{", ".join(words)}: attention maps alone, expected the folder of a run or a sweep too')
+  return Found(tuple(runs), tuple(sweeps), tuple(maps))
 
 
 def has_metrics(path: pathlib.Path) -> bool:
@@ -102,7 +109,9 @@ def is_run(path: pathlib.Path) -> bool:
 def _check_run(path: pathlib.Path, word: str, may_wait: bool) -> None:
   if not path.exists():
     near = errors.nearest(path.name, _entries(path.parent))
-    raise errors.UsageError(f'{word}: no such folder' + (f'; did you mean {path.parent / near}?' if near else ''))
+    raise errors.UsageError(
+      f'{word}: no such folder or file' + (f'; did you mean {path.parent / near}?' if near else '')
+    )
   if not path.is_dir():
     raise errors.UsageError(f'{word}: expected the folder of a run or a sweep, not a file')
   if not is_run(path):

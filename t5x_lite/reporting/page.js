@@ -2,7 +2,7 @@
 
 state.evaluations = 'newest';
 const main = element('main');
-const PARTS = { overview, sweeps, curves, evaluations, samples, configuration, data, lineage };
+const PARTS = { overview, sweeps, curves, evaluations, samples, attention, configuration, data, lineage };
 
 function build() {
   const focus = document.activeElement?.id, selection = focus ? document.activeElement.selectionStart : null;

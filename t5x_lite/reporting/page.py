@@ -17,7 +17,10 @@ from t5x_lite.reporting import encoding
 _FOLDER = pathlib.Path(__file__).parent
 _STYLE = 'page.css'
 # One script: each file defines functions, the last one calls them.
-SCRIPTS = ('data.js', 'elements.js', 'scales.js', 'chart.js', 'curves.js', 'tables.js', 'sections.js', 'page.js')
+SCRIPTS = (
+  *('data.js', 'elements.js', 'scales.js', 'chart.js', 'curves.js', 'tables.js', 'sections.js', 'attention.js'),
+  *('lineage.js', 'page.js'),
+)
 
 
 @functools.cache

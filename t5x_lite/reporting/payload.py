@@ -9,7 +9,18 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from t5x_lite.reporting import differences, encoding, facts, folders, reduction, rows, samples, verdict_tables
+from t5x_lite.reporting import (
+  attention,
+  differences,
+  encoding,
+  facts,
+  folders,
+  lineage,
+  reduction,
+  rows,
+  samples,
+  verdict_tables,
+)
 from t5x_lite.reporting.facts import Facts
 from t5x_lite.reporting.folders import Found, Place
 from t5x_lite.reporting.progress import Progress, progress
@@ -51,12 +62,14 @@ class FolderReader:
       ', '.join(names) if len(names) <= 3 else f'{", ".join(names[:2])} and {len(names) - 2} more'
     )
     self._runs: dict[pathlib.Path, _Run] = {}
+    self._maps: dict[pathlib.Path, tuple[Any, attention.File]] = {}
 
   def stamp(self) -> str:
     """Changes when something on disk has; cheap."""
     states = [(str(place.path), _stamp(place.path)) for place in self._found.places()]
     ended = [_state(sweep.path / outcomes.OUTCOMES) for sweep in self._found.sweeps]
-    return f'{hash((tuple(states), tuple(ended))) & 0xFFFFFFFFFFFFFFFF:016x}'
+    maps = [_state(path) for path in self._found.attention]
+    return f'{hash((tuple(states), tuple(ended), tuple(maps))) & 0xFFFFFFFFFFFFFFFF:016x}'
 
   def describe(self) -> str:
     """Such as `6 runs, 2 sweeps`."""
@@ -81,6 +94,8 @@ class FolderReader:
       'runs': [_described(run, place, most) for place, run in enumerate(shown)],
       'evaluations': _evaluations(shown),
       'samples': samples.collect([run.place.path for run in shown]),
+      'attention': self._attention(shown),
+      'lineage': lineage.collect([(run.place.path, run.facts) for run in shown]),
       'configuration': self._configuration(shown, arms),
       'sweeps': [verdict_tables.results(sweep) for sweep in self._found.sweeps],
     }
@@ -93,6 +108,19 @@ class FolderReader:
     metrics, found = rows.read_metrics(place.path), facts.read_facts(place.path)
     state = _state(place.path / folders.METRICS)
     return _Run(place, stamp, metrics, found, progress(metrics, found), None if state is None else state[1] / 1e9)
+
+  def _attention(self, runs: Sequence[_Run]) -> dict[str, Any]:
+    """The maps in the folders of runs, and those given beside them."""
+    paths = [(place, path) for place, run in enumerate(runs) for path in attention.files(run.place.path)]
+    known = {path.resolve() for _, path in paths}
+    every = [*paths, *((None, path) for path in self._found.attention if path.resolve() not in known)]
+    read = {}
+    for _, path in every:
+      state = _state(path)
+      before = self._maps.get(path)
+      read[path] = before if before is not None and before[0] == state else (state, attention.read(path))
+    self._maps = read
+    return attention.collect([(place, read[path][1]) for place, path in every])
 
   def _arms(self, runs: Sequence[_Run]) -> list[list[_Run]]:
     """Runs by arm: those of sweeps as planned, others by what their resolved values say."""
@@ -123,12 +151,13 @@ class FolderReader:
 
 
 def _stamp(path: pathlib.Path) -> tuple[Any, ...]:
-  """The state of the files of a run, and which checkpoints it has."""
+  """The state of the files of a run, of its attention maps too, and which checkpoints it has."""
   try:
     names = sorted(entry.name for entry in path.iterdir() if entry.name.startswith('checkpoint_'))
   except OSError:
     names = []
-  return (*(_state(path / name) for name in _FILES), *names)
+  maps = ((own.name, _state(own)) for own in attention.files(path))
+  return (*(_state(path / name) for name in _FILES), *names, *maps)
 
 
 def _state(path: pathlib.Path) -> tuple[int, int] | None:

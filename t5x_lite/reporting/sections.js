@@ -149,20 +149,3 @@ function data() {
     { name: 'tokens read', number: true }, { name: 'examples read', number: true }];
   return section('data', 'Data', element('p', { class: 'note' }, 'What has been read is told by the newest checkpoint.'), table('shares', columns, rows, { label: 'data' }));
 }
-
-function lineage() {
-  const rows = [];
-  for (const run of report.runs) {
-    const parent = run.parent ? `${run.parent[0]}${run.parent[1] === null ? '' : ` @ ${run.parent[1]}`}` : '';
-    const kept = run.checkpoints.length ? run.checkpoints : [[null, {}]];
-    for (const [step, values] of kept) {
-      if (step === null && !parent) continue;
-      const measured = Object.entries(values).map(([name, value]) => `${name} ${plain(value)}`).join(', ');
-      rows.push({ arm: run.arm, cells: [{ text: run.name, order: run.name }, parent || 'initial values',
-        { text: step === null ? 'none yet' : step.toLocaleString('en'), order: step }, measured, run.path] });
-    }
-  }
-  if (!rows.length) return null;
-  const columns = [{ name: 'run' }, { name: 'began from' }, { name: 'checkpoint', number: true }, { name: 'evaluated' }, { name: 'folder' }];
-  return section('lineage', 'Checkpoints', table('checkpoints', columns, rows, { label: 'checkpoints' }));
-}

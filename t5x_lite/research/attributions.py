@@ -46,6 +46,16 @@ def gradients_times_input(score: Score, vectors: Any) -> Any:
 def integrated_gradients(score: Score, vectors: Any, baseline: Any, steps: int) -> Any:
   """The mean gradient between baseline and input, times their difference, summed over features: a tree of `[B, T]`.
 
+  How many points it takes depends on the baseline. RMSNorm, by which T5 begins, divides vectors by their size, so that
+  all of the change happens near a baseline that is 0 or small, as the mean of a vocabulary is: its vectors point
+  everywhere. What the model knows as a token, padding, has a size, and is the default. The median of |gap| and its
+  largest, of 22 targets of 4 texts, by a T5 in miniature (t5_tiny.gin, 400 steps of embedded_mixture, float32):
+
+      steps        8              32             128            512          difference of scores, median
+      padding      1.8e-1 9.3e-1  6.8e-3 4.0e-1  6.1e-4 9.1e-3  2.2e-4 1.2e-3  2.07
+      mean         4.8e-1 5.2     1.0e-1 1.8     3.9e-3 1.7e-1  4.9e-4 4.8e-3  0.43
+      zero         5.7e-1 4.6     3.1e-1 3.9     2.0e-1 6.7     1.1e-2 7.8e-1  0.65
+
   Args:
     score: of rows that do not know each other.
     vectors: a tree of `[B, T, D]`.

@@ -12,14 +12,16 @@ import optax
 
 from t5x_lite import families
 from t5x_lite.core import errors, tree
-from t5x_lite.data import dataset_config, features
+from t5x_lite.data import dataset_checks, dataset_config, features
 from t5x_lite.data import task as tasks
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.encoder.features import EncoderTaskFeatures
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
 from t5x_lite.runs.located import Found, locate
+from t5x_lite.scoring import choices as choices_lib
 from t5x_lite.scoring import continuations as continuations_lib
 from t5x_lite.scoring import items, language, page, review, submission
+from t5x_lite.scoring.choices import Choices
 from t5x_lite.scoring.continuations import Continuations
 from t5x_lite.scoring.scorer import Scorer
 from t5x_lite.training import checkpoints, orbax_store, processes
@@ -42,6 +44,7 @@ def evaluate(
   eval_steps: int | None = None,
   report: bool = False,
   continuations: Continuations | None = None,
+  choices: Choices | None = None,
   mesh: MeshShape = MeshShape(),  # noqa: B008, a frozen value
 ) -> int:
   """Scores checkpoints on every task of a mixture.
@@ -57,6 +60,8 @@ def evaluate(
     report: whether a page is written beside the predictions of each task: confusion matrix, calibration, worst errors.
     continuations: of tasks that are text, what is measured instead of the loss: how well texts are continued that are
       cut alike for models of any family, see `scoring.continuations`; None: the loss of the objective.
+    choices: further tasks, whose answers a model of any family chooses by their likelihood, without having been trained
+      to, see `scoring.choices`; None: none.
     mesh: how devices are arranged.
 
   Returns:
@@ -68,11 +73,12 @@ def evaluate(
   if limit is not None and limit < 1:
     raise errors.UsageError(f'limit={limit}: expected at least 1, or None for all')
   dataset = dataclasses.replace(dataset, repeat=False, shuffle=False)
-  dataset_config.check_values(dataset)
+  dataset_checks.check_values(dataset)
   own = dataset_config.of_each_task(dataset)
   members = [tasks.tasks(each.mixture_or_task_name)[0] for each in own.values()]
   of_mixture = {member.name for member in tasks.tasks(dataset.mixture_or_task_name)}
   families.check(module, dataset.features)
+  asked = [] if choices is None else choices_lib.members(choices)
   families.check_labels(module, dataset.features, members)
   chosen = list(locate(checkpoint))
   spec = features.batch_spec(dataset.features, dataset.task_feature_lengths, dataset.batch_size)
@@ -102,6 +108,14 @@ def evaluate(
           if report:
             _write_page(path.with_suffix('.html'), found.name, dataset.split, scorer, predictions, values)
       rows.append({'checkpoint': found.name, 'task': member.name, 'split': dataset.split, **values})
+    for member in asked:
+      assert choices is not None
+      values = choices_lib.measure(trainer, params, dataset, member, choices, limit)
+      row = next((row for row in rows if row['task'] == member.name), None)
+      if row is None:
+        rows.append({'checkpoint': found.name, 'task': member.name, 'split': dataset.split, **values})
+      else:
+        row |= values
     averaged = [row for row in rows if row['task'] in of_mixture]  # without what is only evaluated: AX, MNLI mismatched
     if len(averaged) > 1 and (mean := _mean(averaged)) is not None:
       rows.append({'checkpoint': found.name, 'task': _MEAN, 'split': dataset.split, 'score': mean})

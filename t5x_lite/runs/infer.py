@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -48,6 +48,9 @@ def infer(
   steps: int = 64,
   baseline: str = 'padding',
   target: str | int | None = None,
+  task: str | None = None,
+  split: str = 'validation',
+  limit: int = 2000,
   seed: int = 0,
   interactive: bool = False,
   assistant_model: str | None = None,
@@ -80,8 +83,11 @@ def infer(
     layers: of 'attention', 'hidden_states' and 'probe': numbers of layers, from 0; None: all.
     method: of 'attributions': 'integrated_gradients' or 'gradients_times_input'.
     steps: of integrated gradients: points between baseline and input.
-    baseline: of integrated gradients: 'padding' or 'zero', what stands in the place of tokens.
+    baseline: of integrated gradients: 'padding', 'mean' or 'zero', what stands in the place of tokens.
     target: of 'attributions': the label of a classifier that is asked for; None: the one it gives.
+    task: of 'probe': a task of the catalogue, whose examples are read instead of a file.
+    split: of that task.
+    limit: of its examples, at evenly spaced places.
     seed: of what is drawn.
     interactive: whether lines are asked for at a prompt, and answered one by one.
     assistant_model: of 'generate': a smaller model, which drafts what the model writes; whatever `load_pretrained`
@@ -130,16 +136,24 @@ def infer(
   if model.assistant_model is not None:
     pretrained.check_assists(model, model.assistant_model, options.generation)
   try:
-    made = modes.make(mode, model, options)
+    made: Any = modes.make(mode, model, options)
   except errors.UsageError as error:
     raise errors.UsageError(f'{checkpoint}: {error}') from error
   devices = jax.device_count()
+  if task is not None and not hasattr(made, 'lines_of'):
+    raise errors.UsageError(f'--task={task} with mode {mode!r}: expected mode probe')
   kind = shown.kind_of(made, output_format, output)
   if kind is not None or hasattr(made, 'finish'):
     if interactive:
       raise errors.UsageError(f'--interactive with mode {mode!r}: expected lines from a file or standard input')
     kind = kind or rows.format_of(output_format, output, default='jsonl')
     sizes, title = (batch_size, devices), f'{mode.capitalize()} of {checkpoint}'
+    if task is not None:
+      if input != '-':
+        raise errors.UsageError(f'--task={task} and --input={input}: expected one of them')
+      lines = made.lines_of(task, split, limit)
+      _show_task(made, lines, (output, kind), sizes, f'{title}: {task}')
+      return 0
     _show(made, (input, rows.format_of(input_format, input)), (output, kind), sizes, title)
     return 0
   if interactive:
@@ -159,6 +173,20 @@ def _show(made: Any, source: tuple[str, str], target: tuple[str, str], sizes: tu
     lines = rows.read(file, source[1], made.field)
     found = shown.whole(job.run(lines, made, batch_size=batch_size, devices=devices), made)
     shown.write(found, made, target[1], target[0], title)
+
+
+def _show_task(
+  made: Any, lines: Iterable[rows.Line], target: tuple[str, str], sizes: tuple[int, int], title: str
+) -> None:
+  """The same of the examples of a task. Those that the model has no room for are left out, and counted."""
+  kept: list[Mapping[str, Any]] = []
+  left_out: list[Mapping[str, Any]] = []
+  for row in job.run(lines, made, batch_size=sizes[0], devices=sizes[1]):
+    (left_out if 'error' in row else kept).append(row)
+  if left_out:
+    total = len(kept) + len(left_out)
+    print(f'{len(left_out)} of {total} examples are left out, such as: {left_out[0]["error"]}', file=sys.stderr)
+  shown.write(shown.whole(kept, made), made, target[1], target[0], title)
 
 
 def _loaded(checkpoint: str, module: Any, tokenizer: Tokenizer | None, shape: MeshShape, batch_size: int) -> Any:

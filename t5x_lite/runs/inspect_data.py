@@ -6,7 +6,7 @@ from typing import Any
 
 from t5x_lite import families
 from t5x_lite.core import errors
-from t5x_lite.data import dataset_config
+from t5x_lite.data import dataset_checks
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.inspection import report as inspection
 
@@ -43,7 +43,7 @@ def inspect_data(
   """
   if hosts is not None and hashed_batches is None:
     raise errors.UsageError(f'got hosts={hosts} and nothing to hash: expected a number of batches too, as --hash=50')
-  dataset_config.check_values(dataset)
+  dataset_checks.check_values(dataset)
   if module is not None:
     families.check(module, dataset.features)
   inspection.inspect(

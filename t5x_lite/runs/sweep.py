@@ -9,13 +9,16 @@ import json
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from t5x_lite import families
+from t5x_lite.cli.variants import Variants
 from t5x_lite.core import batch as batch_lib
 from t5x_lite.core import errors, tree
-from t5x_lite.data import dataset_config, features, hashes
+from t5x_lite.data import dataset_checks, dataset_config, features, hashes, opened
 from t5x_lite.data.dataset_config import DatasetConfig
+from t5x_lite.scoring import choices
+from t5x_lite.scoring.choices import Choices
 from t5x_lite.sweeps import conduct, engines, outcomes, plan_text, search, spec, study
 from t5x_lite.sweeps import ended as ended_lib
 from t5x_lite.sweeps import plan as plan_lib
@@ -32,22 +35,6 @@ _DROPOUT = re.compile(r'\w*dropout\w*=[^,)]*')  # Of a model's fields, those tha
 _NOT_OF_ORDER = ('batch_size', 'task_feature_lengths', 'prefetch')  # what no order of documents depends on
 _GIVEN_TRAIN = ('config', 'dry_run', 'profile_steps', 'heartbeat_timeout')
 _GIVEN_EVALUATE = ('checkpoint', 'output', 'rank_classification', 'limit', 'report')
-
-
-class Variants(Protocol):
-  """How gin files and bindings are resolved, see `cli.variants`."""
-
-  def resolve(
-    self,
-    target: str,
-    given: Sequence[str],
-    files: Sequence[str],
-    bindings: Sequence[str],
-    *,
-    text: str = '',
-    strict: bool = True,
-  ) -> Any:
-    """What a command would be called with."""
 
 
 def sweep(
@@ -82,6 +69,9 @@ def sweep(
     UsageError: the sweep is impossible or unfair, or the folder is another sweep's.
   """
   folder = pathlib.Path(output).expanduser().absolute()
+  if not dry_run and (folder / _LOCK).exists():
+    with _hold(folder):  # told at once, and not after the plan
+      pass
   name, resolver = folder.name, _Resolver(variants)
   made = plan_lib.make(plan, resolver, _chosen(plan, folder))
   print(plan_text.render(made, name), flush=True)
@@ -249,13 +239,15 @@ class _Resolver:
     """See `plan.Resolver`."""
 
     def names(**given: Any) -> list[str]:
-      dataset = given.get(parameter)
-      return [] if dataset is None else list(dataset_config.of_each_task(dataset))
+      value = given.get(parameter)
+      if isinstance(value, Choices):
+        return [member.name for member in choices.members(value)]
+      return [] if value is None else list(dataset_config.of_each_task(value))
 
     return variant.call(names)
 
   def _cost(self, *, learner: Learner, dataset: DatasetConfig, loop: LoopConfig, **_: Any) -> Cost:
-    dataset_config.check_values(dataset)
+    dataset_checks.check_values(dataset)
     families.check(learner.module, dataset.features)
     spec = features.batch_spec(dataset.features, dataset.task_feature_lengths, dataset.batch_size)
     families.check_length(learner.module, spec)
@@ -277,4 +269,4 @@ class _Resolver:
     return self._parameters[key]
 
   def _order(self, *, dataset: DatasetConfig, **_: Any) -> str:
-    return hashes.order_hash(dataset_config.open_dataset(dataset))
+    return hashes.order_hash(opened.open_dataset(dataset))

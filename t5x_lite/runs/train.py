@@ -11,11 +11,12 @@ from typing import Any, Protocol
 
 from t5x_lite import evaluation, families, run_folder
 from t5x_lite.core import errors, tree
-from t5x_lite.data import dataset_config, features, hashes, pipeline, row_predictions, task
+from t5x_lite.data import dataset_checks, dataset_config, features, hashes, pipeline, row_predictions, task
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
 from t5x_lite.runs import branching
+from t5x_lite.scoring import items
 from t5x_lite.training import coordination, integrity, processes, profiling, warmstart
 from t5x_lite.training import loop as loop_lib
 from t5x_lite.training.checkpoints import CheckpointConfig, Checkpointer
@@ -111,18 +112,10 @@ def train(
     UsageError: anything that does not fit together.
     TrainingDiverged: the loss did.
   """
-  for wanted in (dataset, eval_dataset):
-    if wanted is not None:
-      dataset_config.check_values(wanted)
-      families.check(learner.module, wanted.features)
-      families.check_labels(learner.module, wanted.features, task.tasks(wanted.mixture_or_task_name))
+  _check_data(learner.module, dataset, eval_dataset)
   evaluation.check_values(eval_steps, num_samples)
-  _check_packing(learner.module, dataset, eval_dataset)
-  if eval_dataset is not None and loop.best_by.startswith('score') and not score:
-    raise errors.UsageError(
-      f'the best checkpoint is chosen by {loop.best_by!r}, which is not computed: expected EVAL_METRICS = True, or '
-      "BEST_BY = 'loss'"
-    )
+  if eval_dataset is not None:
+    _check_best(loop.best_by, score, eval_dataset)
   model_dir = run_folder.locate(model_dir)
   origin = None
   if branch_from is not None:
@@ -282,6 +275,29 @@ def _describe_first_batches(model_dir: str, first: hashes.FirstBatches) -> None:
   batches, digest = hashes.stream_hash(processes.gather(first.own()))
   if processes.is_primary():
     run_folder.add_first_batches(model_dir, batches, digest)
+
+
+def _check_data(module: Any, dataset: DatasetConfig, eval_dataset: DatasetConfig | None) -> None:
+  """Raises UsageError where data or the model is impossible, or one is not for the other."""
+  for wanted in (dataset, eval_dataset):
+    if wanted is not None:
+      dataset_checks.check_values(wanted)
+      families.check(module, wanted.features)
+      families.check_labels(module, wanted.features, task.tasks(wanted.mixture_or_task_name))
+  _check_packing(module, dataset, eval_dataset)
+
+
+def _check_best(best_by: str, score: bool, dataset: DatasetConfig) -> None:
+  """Raises UsageError where the best checkpoint is chosen by what is not computed."""
+  if not best_by.startswith('score'):
+    return
+  told = f'the best checkpoint is chosen by {best_by!r}, which is not computed'
+  if not score:
+    raise errors.UsageError(f"{told}: expected EVAL_METRICS = True, or BEST_BY = 'loss'")
+  members = dataset_config.members_of(dataset)
+  if not any(items.metrics_of(member, dataset) for member in members if items.can_predict(member, dataset)):
+    names = ', '.join(member.name for member in members)
+    raise errors.UsageError(f"{told}, for {names} has no metrics of its own: expected BEST_BY = 'loss'")
 
 
 def _check_packing(module: Any, *datasets: DatasetConfig | None) -> None:

@@ -107,18 +107,18 @@ class TextPredictor:
     }
 
 
-def labels_to_rank(member: tasks.Task) -> tuple[str, ...]:
-  """The texts that stand for the classes of a task, in the order of their indices.
-
-  Raises:
-    UsageError: its answers are no fixed set of texts.
-  """
+def fixed_labels(member: tasks.Task) -> tuple[str, ...]:
+  """The texts that stand for the classes of a task, in the order of their indices; none where there are no classes."""
   labels = member.encoder.labels if member.encoder is not None else ()
-  if (
-    member.postprocess is None
-    or [member.postprocess(label) for label in labels] != list(range(len(labels)))
-    or not labels
-  ):
+  if member.postprocess is None or [member.postprocess(label) for label in labels] != list(range(len(labels))):
+    return ()
+  return labels
+
+
+def labels_to_rank(member: tasks.Task) -> tuple[str, ...]:
+  """The same. Raises UsageError where there are none."""
+  labels = fixed_labels(member)
+  if not labels:
     raise errors.UsageError(
       f'task {member.name!r} has no fixed set of labels: nothing to rank, expected a task of classes'
     )

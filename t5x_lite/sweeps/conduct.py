@@ -214,7 +214,8 @@ class _Conductor:
       supervise.note(run.job, {'codes': {}, 'seconds': 0.0, 'stopped': False})
     outcome = ended.judge(run, self._plan)
     if outcome is None:
-      self._hooks.tell(f'{_name(run)}: died; begun again, and goes on from its checkpoint')
+      ended_how = 'stopped' if supervise.attempts(run.job)[-1]['stopped'] else 'died'
+      self._hooks.tell(f'{_name(run)}: {ended_how}; begun again, and goes on from its checkpoint')
       return False
     self._take(run, outcome)
     told = ', '.join(f'{name} {value:.4g}' for name, value in outcome.metrics.items())

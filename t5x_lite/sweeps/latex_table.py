@@ -24,6 +24,7 @@ _SPECIAL = {
   '"': r'\textquotedbl{}',
   **{character: f'\\{character}' for character in '&%$#_{}'},
 }
+_WIDTH = '\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi'  # that of the text, unless the table has less
 _MARKS = {BETTER: '^{+}', WORSE: '^{-}'}
 
 
@@ -34,16 +35,21 @@ def escape(text: str) -> str:
 
 
 def table(plan: Plan, results: Mapping[str, Sequence[Result]], outcomes: Sequence[Outcome], alpha: float) -> str:
-  """The table: a row for each arm; a column for each metric and each cost."""
+  """The table: a row for each arm; a column for each metric and each cost in which arms differ.
+
+  What is the same for all arms is told below it, and the names of metrics are broken at their slashes; a table that is
+  wider than the text all the same is made smaller.
+  """
   by_arm = sections.costs(plan, outcomes)
-  names = sections.cost_names(by_arm)
-  heads = [f'{escape(metric)} $\\{_arrow(metric)}$' for metric in results] + [escape(name) for name in names]
+  shared = _shared(by_arm)
+  names = [name for name in sections.cost_names(by_arm) if name not in shared]
+  heads = [_head(metric) for metric in results] + [escape(name) for name in names]
   places = {metric: sections.decimals(own) for metric, own in results.items()}
   lines = [
-    '% needs \\usepackage[T1]{fontenc} and \\usepackage{amssymb, booktabs}',
+    '% needs \\usepackage[T1]{fontenc} and \\usepackage{amssymb, booktabs, graphicx}',
     '\\begin{table}',
     '\\centering',
-    f'\\begin{{tabular}}{{l{"r" * len(heads)}}}',
+    f'\\resizebox{{{_WIDTH}}}{{!}}{{\\begin{{tabular}}{{l{"r" * len(heads)}}}',
     '\\toprule',
     ' & '.join(['Arm', *heads]) + ' \\\\',
     '\\midrule',
@@ -54,8 +60,27 @@ def table(plan: Plan, results: Mapping[str, Sequence[Result]], outcomes: Sequenc
     cells += [_cell(own[index], places[metric]) for metric, own in results.items()]
     cells += [_cost(by_arm[arm].get(name)) for name in names]
     lines.append(' & '.join(cells) + ' \\\\')
-  lines += ['\\bottomrule', '\\end{tabular}', f'\\caption{{{_caption(plan, diverged, alpha)}}}', '\\end{table}']
+  lines += [
+    '\\bottomrule',
+    '\\end{tabular}}',
+    f'\\caption{{{_caption(plan, diverged, alpha, shared)}}}',
+    '\\end{table}',
+  ]
   return '\n'.join(lines) + '\n'
+
+
+def _head(metric: str) -> str:
+  """The name of a metric, a line for each part of it."""
+  parts = [escape(part) for part in metric.split('/')]
+  named = [f'{part}/' for part in parts[:-1]] + [f'{parts[-1]} $\\{_arrow(metric)}$']
+  lines = ' \\\\ '.join(named)
+  return lines if len(named) == 1 else f'\\shortstack[r]{{{lines}}}'
+
+
+def _shared(by_arm: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+  """The costs that are the same in all arms, where there are several."""
+  first, *others = by_arm.values()
+  return {name: value for name, value in first.items() if others and all(own.get(name) == value for own in others)}
 
 
 def _arrow(metric: str) -> str:
@@ -86,7 +111,7 @@ def _cost(value: float | None) -> str:
   return f'${digits}{power}$'
 
 
-def _caption(plan: Plan, diverged: Mapping[str, int], alpha: float) -> str:
+def _caption(plan: Plan, diverged: Mapping[str, int], alpha: float, shared: Mapping[str, float]) -> str:
   seeds = f'{len(plan.seeds)} {"seed" if len(plan.seeds) == 1 else "seeds"}'
   parts = [f'{escape(plan.name)}: mean and standard deviation over {seeds}.']
   if plan.baseline is not None:
@@ -95,6 +120,9 @@ def _caption(plan: Plan, diverged: Mapping[str, int], alpha: float) -> str:
       f'$^{{+}}$ better, $^{{-}}$ worse than the baseline (two-sided $t$, $\\alpha = {alpha:g}$, Holm); no mark: '
       'cannot tell at this number of seeds.',
     ]
+  if shared:
+    told = ', '.join(f'{escape(name)} {_cost(shared[name])}' for name in sections.cost_names({'': shared}))
+    parts.append(f'In all arms: {told}.')
   if diverged:
     told = ', '.join(f'{escape(arm)} {count} of {len(plan.seeds)}' for arm, count in diverged.items())
     parts.append(f'$^{{\\dagger}}$ runs that diverged are left out: {told}.')

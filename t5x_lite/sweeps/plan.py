@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -20,7 +21,9 @@ OWN = ''  # the source of metrics that are of a run's own evaluations
 _NOT_OF_EVALUATION = ('DatasetConfig.prefetch', 'DatasetConfig.shuffle', 'DatasetConfig.repeat')
 # And what has, where texts are continued that are cut before any tokenizer, objective or feature converter sees them.
 _MIXTURE = 'DatasetConfig.mixture_or_task_name'
-_OF_CONTINUATIONS = (_MIXTURE, 'DatasetConfig.split')
+_SPLIT = 'DatasetConfig.split'
+_OF_CONTINUATIONS = (_MIXTURE, _SPLIT)
+_CHOICES = 'choices'  # the argument of an evaluation
 
 
 class Variant(Protocol):
@@ -49,7 +52,7 @@ class Resolver(Protocol):
     """The hash of the documents that a run reads, in their order; None where they are not on this machine."""
 
   def tasks(self, variant: Variant, parameter: str) -> Sequence[str]:
-    """The tasks of an evaluation set, the argument called `parameter`."""
+    """The tasks of an evaluation set, or of choices, the argument called `parameter`; none where it is None."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -289,21 +292,31 @@ def _check_evaluations(sweep: Sweep, resolver: Resolver, variants: Mapping[str, 
       continue
     wanted = {metric: task for metric in sweep.metrics for of, task, _ in [source_of(sweep, metric)] if of == source}
     of_mixture = {repr(_mixture(made[name], parameter)): name for name in (*made, named)}
+    chosen: Sequence[str] = ()
     for name in sorted(of_mixture.values(), key=lambda name: name != named):
-      known = resolver.tasks(made[name], parameter)
+      chosen = resolver.tasks(made[name], _CHOICES) if source else ()
+      known = (*resolver.tasks(made[name], parameter), *chosen)
       for metric, task in wanted.items():
         if task not in known:
           where = '' if name == named else f' in arm {name!r}'
           raise errors.unknown(f'task of metric {metric!r}{where}:', task, known)
-    if sweep.same_evaluation:
-      _check_same(sources[source], {name: _evaluation_set(each, parameter) for name, each in made.items()}, named)
+    kinds = {task in chosen: metric for metric, task in wanted.items()} if sweep.same_evaluation else {}
+    for is_choice, metric in kinds.items():
+      of = _choices if is_choice else functools.partial(_evaluation_set, parameter=parameter)
+      _check_same(metric, {name: of(each) for name, each in made.items()}, named)
 
 
 def _mixture(variant: Variant, parameter: str) -> tuple[Any, ...]:
-  """What an evaluation is a mixture of."""
+  """What an evaluation is a mixture of, and what is chosen from besides."""
   values = variant.values_below(parameter).items()
   named = [value for key, value in values if key.rpartition('/')[2] == _MIXTURE]
-  return named, variant.values_below(f'{parameter}.mixture_or_task_name')
+  return named, variant.values_below(f'{parameter}.mixture_or_task_name'), variant.values_below(_CHOICES)
+
+
+def _choices(variant: Variant) -> dict[str, str]:
+  """What a choice among answers depends on: neither tokenizer, objective nor feature converter sees it before."""
+  values = variant.values_below('dataset').items()
+  return variant.values_below(_CHOICES) | {key: own for key, own in values if key.rpartition('/')[2] == _SPLIT}
 
 
 def _evaluation_set(variant: Variant, parameter: str) -> dict[str, str]:

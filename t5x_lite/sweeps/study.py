@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import pathlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from t5x_lite.sweeps.spec import Arm, Sweep
 
 DATABASE = 'study.db'
 _STARTUP = 4  # arms that have ended before one is judged by them
+_DRIVERS = ('psycopg2', 'psycopg')
+_FOLDER = 'folder'  # of the sweep, in a database that several may share
 _PERCENTILE = 25.0  # of arms, the best, that a run has to be among
 
 
@@ -25,7 +28,8 @@ def open_study(sweep: Sweep, folder: pathlib.Path, storage: str | None, name: st
   """The study of a sweep; None where Optuna is not installed and nothing needs it.
 
   Raises:
-    UsageError: it is needed and not installed, or its database does not answer.
+    UsageError: it is needed and not installed, its database does not answer, or holds a study of the same name that is
+      another sweep's.
   """
   if storage is not None or sweep.pruner is not None:
     search.optuna('--storage' if storage is not None else f'Sweep.pruner={sweep.pruner!r}')
@@ -33,15 +37,43 @@ def open_study(sweep: Sweep, folder: pathlib.Path, storage: str | None, name: st
     return None
   library = search.optuna('a study')
   folder.mkdir(parents=True, exist_ok=True)
-  url = storage or f'sqlite:///{folder / DATABASE}'
+  url = f'sqlite:///{folder / DATABASE}' if storage is None else _with_driver(storage)
   try:
     made = library.create_study(storage=url, study_name=name, direction=search.direction(sweep), load_if_exists=True)
   except Exception as error:
     if storage is None:
       raise
     # Of whichever driver the database has.
-    raise errors.UsageError(f'--storage={storage}: {" ".join(str(error).split())}') from error
+    raise errors.UsageError(f'--storage={_shown(storage)}: {" ".join(str(error).split())}') from error
+  if storage is not None:
+    owner = made.user_attrs.get(_FOLDER)
+    if owner not in (None, str(folder)):
+      raise errors.UsageError(
+        f'--storage={_shown(storage)}: its study {name!r} is of the sweep in {owner}: expected a folder of another name'
+      )
+    made.set_user_attr(_FOLDER, str(folder))
   return Study(library, made, sweep)
+
+
+def _with_driver(storage: str) -> str:
+  """The URL with a driver that is installed, where it is of PostgreSQL and names none: which is the default depends on
+  the version of SQLAlchemy.
+
+  Raises:
+    UsageError: there is none.
+  """
+  kind, separator, rest = storage.partition('://')
+  if kind not in ('postgresql', 'postgres'):
+    return storage
+  driver = next((name for name in _DRIVERS if importlib.util.find_spec(name) is not None), None)
+  if driver is None:
+    raise errors.UsageError(f"--storage={_shown(storage)} needs a driver: pip install 't5x_lite[postgresql]'")
+  return f'postgresql+{driver}{separator}{rest}'
+
+
+def _shown(storage: str) -> str:
+  """A URL without its password."""
+  return re.sub(r'(://[^/@:]*):[^/@]*@', r'\1:***@', storage)
 
 
 class Study:

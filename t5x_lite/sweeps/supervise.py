@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 JOB, LOCK, ATTEMPTS, LOG = 'job.json', 'lock', 'attempts.jsonl', 'log.txt'
 STOPPED = 143  # 128 + SIGTERM
@@ -51,7 +51,8 @@ def attempts(folder: pathlib.Path) -> list[dict[str, Any]]:
 def run(folder: pathlib.Path, lock: int) -> int:
   """Makes one attempt: runs the commands that no earlier attempt has ended with 0, up to one that does not.
 
-  SIGTERM is passed on to the command, which has its own way to stop; its end is noted all the same.
+  SIGTERM is passed on to the command, which has its own way to stop; its end is noted all the same. So is SIGUSR2, by
+  which submitit has Slurm tell that the time of a job is nearly up, as a SIGTERM.
 
   Args:
     folder: see above.
@@ -73,9 +74,7 @@ def run(folder: pathlib.Path, lock: int) -> int:
       if stop.asked:
         code = STOPPED
         break
-      code = stop.wait(
-        subprocess.Popen(command['argv'], stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(lock,))
-      )
+      code = stop.wait(_begin(command['argv'], log, lock))
       codes[command['name']] = code
       if code:
         break
@@ -83,13 +82,22 @@ def run(folder: pathlib.Path, lock: int) -> int:
   return code
 
 
+def _begin(argv: list[str], log: IO[bytes], lock: int) -> subprocess.Popen[bytes]:
+  """Starts a command, which is deaf to SIGUSR2: some schedulers send it to all processes of a job."""
+  before = signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+  try:
+    return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(lock,))
+  finally:
+    signal.signal(signal.SIGUSR2, before)
+
+
 class _Stop:
-  """Passes SIGTERM and SIGINT on to the command that runs."""
+  """Passes SIGTERM, SIGINT and SIGUSR2 on to the command that runs, as SIGTERM."""
 
   def __init__(self) -> None:
     self.asked = False
     self._child: subprocess.Popen[bytes] | None = None
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):
       signal.signal(number, self._handle)
 
   def wait(self, child: subprocess.Popen[bytes]) -> int:

@@ -41,12 +41,22 @@ def name_module(record: task.Record) -> task.Record:
 task.register(task.Task('embedded_text', sources.EmbeddedSource('text'), text_only, splits=HELD_OUT_SPLITS))
 task.register(
   task.Task(
-    'embedded_summarize', sources.EmbeddedSource('docstrings'), summarize, supervised=True, splits=HELD_OUT_SPLITS
+    'embedded_summarize',
+    sources.EmbeddedSource('docstrings'),
+    summarize,
+    supervised=True,
+    splits=HELD_OUT_SPLITS,
+    metrics=('rouge',),
   )
 )
 task.register(
   task.Task(
-    'embedded_module', sources.EmbeddedSource('docstrings'), name_module, supervised=True, splits=HELD_OUT_SPLITS
+    'embedded_module',
+    sources.EmbeddedSource('docstrings'),
+    name_module,
+    supervised=True,
+    splits=HELD_OUT_SPLITS,
+    metrics=('accuracy',),
   )
 )
 task.register(

@@ -13,6 +13,7 @@ import jax
 _TIMED_OUT = re.compile(r'DEADLINE_EXCEEDED|timed out', re.IGNORECASE)
 
 _STATUS = re.compile(r'(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED): ')
+_OWN_STATUS = re.compile('RESOURCE_EXHAUSTED: ')
 
 
 class Store(Protocol):
@@ -59,5 +60,10 @@ class _JaxStore:
 
 
 def comes_of_another(error: BaseException) -> bool:
-  """Whether an error may be a collective's, whose other side is gone: JAX's own, or one that begins with its status."""
-  return jax.process_count() > 1 and (isinstance(error, jax.errors.JaxRuntimeError) or bool(_STATUS.match(str(error))))
+  """Whether an error may be a collective's, whose other side is gone: JAX's own, or one that begins with its status.
+
+  Memory that is used up is this process's own.
+  """
+  if jax.process_count() == 1 or _OWN_STATUS.match(str(error)):
+    return False
+  return isinstance(error, jax.errors.JaxRuntimeError) or bool(_STATUS.match(str(error)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -55,3 +56,8 @@ def add_up(counts: np.ndarray) -> np.ndarray:
 def from_primary(value: Any) -> Any:
   """Process 0's `value` on every process. All of them must call it; the others' values are ignored."""
   return gather(value)[0]
+
+
+def made_by_primary(make: Callable[[], Any]) -> Any:
+  """What `make` gives, called in process 0 alone, on every process. All of them must call it."""
+  return from_primary(make() if is_primary() else None)

@@ -100,6 +100,20 @@ def test_no_left_operand_is_read_transposed_on_the_cpu(shape):
 
 
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_of_each_expert_it_is_that_of_its_own_kernel(dtype):
+  tokens, dy = (draws((3, 2, 5, width), 1, dtype, seed)[0] for width, seed in ((8, 0), (7, 1)))
+  kernels = jnp.stack([draws((8,), 7, dtype, seed)[1] for seed in range(3)])
+  y, pull = jax.vjp(lambda x, kernels: products.project_each(x, kernels, dtype), tokens, kernels)
+  dx, d_kernels = pull(dy)
+  assert (y.dtype, dx.dtype, d_kernels.dtype) == (dtype, dtype, jnp.float32)
+  rtol = 2**-8 if dtype == jnp.bfloat16 else 1e-5
+  for i in range(3):
+    alone, pull = jax.vjp(project, tokens[i], kernels[i])
+    for found, expected in zip((y, dx, d_kernels), (alone, *pull(dy[i])), strict=True):
+      np.testing.assert_allclose(found[i].astype(jnp.float32), expected.astype(jnp.float32), rtol=rtol, atol=1e-6)
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 def test_rows_on_many_devices_are_not_gathered(dtype):
   mesh = jax.make_mesh((4, 2), ('data', 'tensor'), axis_types=(AxisType.Auto,) * 2)
   x, kernel = draws((8, 16, 32), 64, dtype)

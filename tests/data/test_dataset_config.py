@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 
 from t5x_lite.core import errors
-from t5x_lite.data import dataset_config, mixtures, pipeline, sources
+from t5x_lite.data import dataset_checks, mixtures, pipeline, sources
 from t5x_lite.data.vocabularies import sentencepiece_tokenizer
 
 
@@ -59,9 +59,9 @@ def test_impossible_configurations(config, changes, message):
   'changes', [{'mixture_or_task_name': 'boht'}, {'task_feature_lengths': {'inputs': 20, 'targets': 3}}]
 )
 def test_what_needs_no_data_is_checked_without_data(config, changes):
-  dataset_config.check_values(dataclasses.replace(config, tokenizer=None))
+  dataset_checks.check_values(dataclasses.replace(config, tokenizer=None))
   with pytest.raises(errors.UsageError):
-    dataset_config.check_values(dataclasses.replace(config, tokenizer=None, **changes))
+    dataset_checks.check_values(dataclasses.replace(config, tokenizer=None, **changes))
 
 
 def test_a_supervised_task_needs_no_objective(config):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from t5x_lite.core import errors
-from t5x_lite.data import dataset_config, pipeline, row_predictions
+from t5x_lite.data import dataset_checks, pipeline, row_predictions
 from t5x_lite.data.features import (
   DecoderOnlyFeatures,
   EncoderDecoderFeatures,
@@ -184,7 +184,7 @@ def test_parts_that_do_not_go_together_are_refused_without_data(config, objectiv
   changes = {'objective': objective, 'features': features, 'task_feature_lengths': lengths}
   impossible = dataclasses.replace(config, mixture_or_task_name='docs', tokenizer=None, **changes)
   with pytest.raises(errors.UsageError) as raised:
-    dataset_config.check_values(impossible)
+    dataset_checks.check_values(impossible)
   assert message in str(raised.value) and '\n' not in str(raised.value)
 
 
@@ -198,7 +198,7 @@ def test_parts_that_do_not_go_together_are_refused_without_data(config, objectiv
 )
 def test_supervised_tasks_need_features_that_have_pairs(family, name, message):
   with pytest.raises(errors.UsageError, match="task 'pairs' is supervised") as raised:
-    dataset_config.check_values(dataclasses.replace(family(name), mixture_or_task_name='both'))
+    dataset_checks.check_values(dataclasses.replace(family(name), mixture_or_task_name='both'))
   assert message in str(raised.value)
 
 

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from t5x_lite.core import errors
-from t5x_lite.data import dataset_config, features, filling, hashes, packing, pipeline
+from t5x_lite.data import features, filling, hashes, opened, packing, pipeline
 from t5x_lite.data.features import DecoderOnlyFeatures, EncoderDecoderFeatures
 from t5x_lite.objectives.denoising import Denoising
 from t5x_lite.objectives.prefix_lm import PrefixLM
@@ -228,7 +228,7 @@ def test_no_token_is_lost(config, objective, decoder):
 def test_arms_that_differ_in_the_objective_read_the_same_documents_in_the_same_order(config):
   arms = [filled(config, 'docs', objective=objective) for objective in OBJECTIVES]
   arms.append(dataclasses.replace(config, mixture_or_task_name='docs'))
-  assert len({hashes.order_hash(dataset_config.open_dataset(arm)) for arm in arms}) == 1
+  assert len({hashes.order_hash(opened.open_dataset(arm)) for arm in arms}) == 1
 
 
 def test_the_new_values_belong_to_the_stream(config):

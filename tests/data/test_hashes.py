@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from t5x_lite.core import errors
-from t5x_lite.data import dataset_config, documents, features, hashes, mixtures, pipeline
+from t5x_lite.data import documents, example_streams, features, hashes, mixtures, opened, pipeline
 from t5x_lite.objectives import causal_lm, masked_lm, sentence_pairs, span_corruption
 
 
 def order(config, **changes):
-  return hashes.order_hash(dataset_config.open_dataset(dataclasses.replace(config, **changes)))
+  return hashes.order_hash(opened.open_dataset(dataclasses.replace(config, **changes)))
 
 
 def numbers(config, num=6, hosts=1, **how):
@@ -111,13 +111,13 @@ def test_what_the_streams_of_a_run_read_is_what_is_hashed(docs):
   """Every arm's own batches read these records of the source first, in this order, in every virtual shard."""
   for name, arm in arms(docs).items():
     arm = dataclasses.replace(arm, num_virtual_shards=4)
-    data = dataset_config.open_dataset(arm)
+    data = opened.open_dataset(arm)
     expected = hashes.documents_read(data, 0, 12)
     assert len(expected) == 12
     for shard in range(4):
       spy = Spy(data.parts[0].records)
       spied = dataclasses.replace(data, parts=(dataclasses.replace(data.parts[0], records=spy),))
-      stream = pipeline.example_stream(spied, shard, 0)
+      stream = example_streams.example_stream(spied, shard, 0)
       while stream.cursor.document < 3:
         stream.next()
       own = expected[shard::4].tolist()

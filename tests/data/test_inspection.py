@@ -10,7 +10,7 @@ import pytest
 
 from t5x_lite import inspect_data
 from t5x_lite.core import errors
-from t5x_lite.data import dataset_config, features, hashes, mixtures, pipeline
+from t5x_lite.data import features, hashes, mixtures, opened, pipeline
 from t5x_lite.data import task as task_lib
 from t5x_lite.data.encoder.features import EncoderTaskFeatures
 from t5x_lite.data.inspection import facts as inspection_facts
@@ -94,7 +94,7 @@ def test_impossible_configurations_are_usage_errors(config):
 
 def test_the_text_before_is_that_of_the_records_an_example_is_made_of(config):
   """Undone, every text example is what the objective was given, which stands in its documents."""
-  data = dataset_config.open_dataset(config)
+  data = opened.open_dataset(config)
   examples = inspection_facts.gather(config, 9, sample_batches=1).examples
   consumed = {}
   for example in examples:
@@ -161,7 +161,7 @@ def test_json_is_all_facts_and_holds_whole_rows(config):
       for name, column in found['columns'].items():
         np.testing.assert_array_equal(batch[f'{side}_{name}'][row['index']], column)
       assert len(found['pieces']['input_tokens']) == found['length']
-  assert shown['document_order_hash'] == hashes.order_hash(dataset_config.open_dataset(config))
+  assert shown['document_order_hash'] == hashes.order_hash(opened.open_dataset(config))
   expected = list(hashes.batch_hashes(config, 5))
   assert shown['batch_hashes']['hash'] == expected[-1].stream
   assert shown['batch_hashes']['each'] == [one.batch for one in expected]

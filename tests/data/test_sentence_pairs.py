@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from t5x_lite.core import errors
-from t5x_lite.data import dataset_config, features, pipeline, sentences
+from t5x_lite.data import dataset_checks, features, pipeline, sentences
 from t5x_lite.data import documents as documents_lib
 from t5x_lite.objectives.masked_lm import MaskedLM
 from t5x_lite.objectives.sentence_pairs import NextSentence, SentenceOrder
@@ -196,16 +196,16 @@ def test_lost_tokens_are_counted(pairs):
 def test_documents_that_are_cut_are_refused(pairs, choice):
   told = f"'lines': got documents='{choice}' with NextSentence, .* document by document: expected documents='joined'"
   with pytest.raises(errors.UsageError, match=told):
-    dataset_config.check_values(dataclasses.replace(pairs, documents=choice))
+    dataset_checks.check_values(dataclasses.replace(pairs, documents=choice))
   own = dataclasses.replace(pairs.mixture_or_task_name, documents=choice)
   with pytest.raises(errors.UsageError, match=told):
-    dataset_config.check_values(dataclasses.replace(pairs, mixture_or_task_name=own))
-  dataset_config.check_values(dataclasses.replace(pairs, documents='joined'))
+    dataset_checks.check_values(dataclasses.replace(pairs, mixture_or_task_name=own))
+  dataset_checks.check_values(dataclasses.replace(pairs, documents='joined'))
 
 
 def test_a_text_of_one_token_is_no_pair(pairs):
   with pytest.raises(errors.UsageError, match='text_length: got 1, expected an int of at least 2'):
-    dataset_config.check_values(dataclasses.replace(pairs, text_length=1))
+    dataset_checks.check_values(dataclasses.replace(pairs, text_length=1))
 
 
 @pytest.mark.parametrize('repeat', [False, True])

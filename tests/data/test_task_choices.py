@@ -7,7 +7,7 @@ import pytest
 
 from t5x_lite import inspect_data
 from t5x_lite.core import errors
-from t5x_lite.data import dataset_config, mixtures, pipeline
+from t5x_lite.data import dataset_checks, dataset_config, mixtures, pipeline
 from t5x_lite.data import task as tasks
 from t5x_lite.data.encoder.features import EncoderTaskFeatures
 
@@ -104,7 +104,7 @@ def test_examples_for_heads_are_split_too(both):
 )
 def test_choices_that_are_none(both, name, choices, told):
   with pytest.raises(errors.UsageError, match=told):
-    dataset_config.check_values(dataclasses.replace(both, mixture_or_task_name=name, **choices))
+    dataset_checks.check_values(dataclasses.replace(both, mixture_or_task_name=name, **choices))
 
 
 def test_gin_files_and_flags_make_the_choice(tmp_path, capsys):

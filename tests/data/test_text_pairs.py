@@ -5,7 +5,7 @@ import json
 import pytest
 
 from t5x_lite.core import errors
-from t5x_lite.data import dataset_config, task, text_pairs
+from t5x_lite.data import dataset_checks, dataset_config, task, text_pairs
 from t5x_lite.data.encoder.features import EncoderTaskFeatures
 from t5x_lite.tasks import text_pairs as catalogue
 
@@ -69,7 +69,7 @@ def test_packing_is_refused(path):
     pack=True,
   )
   with pytest.raises(errors.UsageError, match='expected PACK = False'):
-    dataset_config.check_values(config)
+    dataset_checks.check_values(config)
 
 
 def test_pairs_of_glue():

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from t5x_lite.data import mixtures, virtual_shards
+from t5x_lite.data import mixtures, part_choice, virtual_shards
 
 SHARES = (0.1, 0.6, 0.3)
 
 
 def choose(seed=1, shard=2, stages=((0, SHARES),), unit='examples'):
-  return virtual_shards.PartChoice(mixtures.Blend(('a', 'b', 'c'), stages, unit), seed, shard)
+  return part_choice.PartChoice(mixtures.Blend(('a', 'b', 'c'), stages, unit), seed, shard)
 
 
 @pytest.mark.parametrize('shard', [0, 5])

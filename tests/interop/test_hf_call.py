@@ -1,5 +1,7 @@
 """Calls with the arguments of transformers: what is refused, which position a classifier reads, losses by shape."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -33,16 +35,21 @@ def t5(*heads, **fields):
   return T5(T5Config(**{**SIZES, 'num_encoder_layers': 1, 'num_decoder_layers': 1, 'heads': heads, **fields}))
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def outputs_of(module, params, batch):
+  return module.apply({'params': params}, batch, method='outputs')
+
+
 def call(module, config=None, **arguments):
-  """Outputs and parameters of a module as initialised, with everything drawn far from zero."""
+  """Outputs and parameters of a module, with everything drawn far from zero."""
   config = config or {}
   inputs, targets = hf_call.split_arguments(module, arguments, config)
   batch = hf_call.batch_of(module, config, inputs, targets)
-  params = nn.unbox(module.init(jax.random.key(0), batch))['params']
+  params = nn.unbox(jax.eval_shape(module.init, jax.random.key(0), batch))['params']
   leaves, tree = jax.tree.flatten(params)
   rng = np.random.default_rng(0)
   params = jax.tree.unflatten(tree, [rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves])
-  outputs = module.apply({'params': params}, batch, method='outputs')
+  outputs = outputs_of(module, params, batch)
   named = hf_call.named_outputs(module, outputs)
   return {**named, 'loss': hf_call.loss_of(module, config, named, targets)}, params
 

@@ -1,5 +1,7 @@
 """Properties of BERT as a whole, and of RoBERTa, which is a configuration of it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,8 +41,9 @@ class Jitted:
     return nn.unbox(jax.jit(self.model.init)({'params': jax.random.key(0)}, make_batch()))
 
 
+@functools.cache
 def make(**changes):
-  """A model and its parameters, which depend on shapes only."""
+  """A model and its parameters, which depend on shapes only; made once, so that tests leave them as they are."""
   model = Jitted(**changes)
   return model, model.init()
 

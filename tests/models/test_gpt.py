@@ -1,5 +1,7 @@
 """Properties of GPT as a whole: GPT-2, GPT-3's local layers, and what crosses the families."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,8 +44,9 @@ class Jitted:
     return nn.unbox(jax.jit(self.model.init)({'params': jax.random.key(0)}, make_batch()))
 
 
+@functools.cache
 def make(**changes):
-  """A model and its parameters, which depend on shapes only."""
+  """A model and its parameters, which depend on shapes only; made once, so that tests leave them as they are."""
   model = Jitted(**changes)
   return model, model.init()
 
@@ -188,7 +191,7 @@ def test_the_output_projection_is_the_embedding_table_or_a_table_of_its_own():
   tied, variables = make()
   untied, more = make(logits_via_embedding=False)
   assert set(more['params']) - set(variables['params']) == {'logits_dense'}
-  more['params'] = {**variables['params'], 'logits_dense': variables['params']['tokens']}
+  more = {'params': {**variables['params'], 'logits_dense': variables['params']['tokens']}}
   np.testing.assert_array_equal(untied.apply(more, make_batch()), tied.apply(variables, make_batch()))
 
 

@@ -1,5 +1,7 @@
 """Properties of T5 as a whole."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,7 +40,9 @@ class Jitted:
     return jax.jit(lambda v, *args: self.model.apply(v, max_length, *args, method='init_cache'))(variables, *args)
 
 
+@functools.cache
 def make(**kwargs):
+  """A model and its parameters, made once for each set of changes: tests leave them as they are."""
   model = T5(T5Config(**{**TINY, **kwargs}))
   return Jitted(model), nn.unbox(jax.jit(model.init)({'params': jax.random.key(0)}, make_batch()))
 

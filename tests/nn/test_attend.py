@@ -127,8 +127,38 @@ def check(problem, kernel):
     arrays = problem.arrays()
     expected = value_and_gradients(problem.reference, arrays)
     got = value_and_gradients(functools.partial(problem.by, kernel), arrays)
-    for name, one, other in zip('oqkvb', jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
-      np.testing.assert_allclose(one, other, atol=1e-10, err_msg=f'{name} of {problem}')
+    compare(got, expected, problem, 1e-10)
+
+
+def check_informed(problem, kernel, *, dtype=np.float64, atol=1e-10):
+  """The same of a kernel in a dtype, of queries that are no padding and see something: nobody reads what others get."""
+  with jax.enable_x64(True):
+    *arguments, cotangent = problem.arrays()
+    mask = problem.mask()
+    visible = mask.materialise(problem.queries, problem.keys, problem.offset, problem.layer_window_array())
+    if visible is not None:
+      cotangent = jnp.where(jnp.any(visible, axis=-1)[:, 0, :, None, None], cotangent, 0)
+    if mask.query_segments is not None:
+      cotangent = jnp.where((mask.query_segments > 0)[:, :, None, None], cotangent, 0)
+    expected = value_and_gradients(problem.reference, [*arguments, cotangent])
+  with jax.enable_x64(dtype == np.float64):
+    arrays = [jnp.asarray(np.asarray(x), dtype) for x in (*arguments, cotangent)]
+    out, gradients = value_and_gradients(functools.partial(problem.by, kernel), arrays)
+  informed = np.any(np.asarray(cotangent) != 0, axis=(-1, -2), keepdims=True)
+  compare((np.where(informed, out, 0), gradients), (np.where(informed, expected[0], 0), expected[1]), problem, atol)
+
+
+def compare(got, expected, problem, atol):
+  for name, one, other in zip('oqkvb', jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+    np.testing.assert_allclose(one, other, atol=atol, err_msg=f'{name} of {problem}')
+
+
+def plain_attention(inputs, settings):
+  """`dot_product_attention`, with bias and mask as arrays."""
+  places, lengths = inputs.places, (inputs.query.shape[1], inputs.key.shape[1])
+  bias = None if inputs.bias is None else inputs.bias.materialise(*lengths, places.offset)
+  mask = places.mask.materialise(*lengths, places.offset, places.window)
+  return dot_product_attention(inputs.query, inputs.key, inputs.value, bias=bias, mask=mask, scale=settings.scale)
 
 
 @st.composite
@@ -164,6 +194,22 @@ def test_blockwise_is_the_reference(problem, block):
 @given(problems())
 def test_pallas_is_the_reference(problem):
   check(problem, pallas_attention)
+
+
+@settings(max_examples=3, deadline=None)
+@given(problems())
+def test_plain_array_operations_are_the_reference(problem):
+  # Shared heads are JAX's own attention, whose softmax is in float32.
+  own = problem.heads == problem.kv_heads
+  check_informed(dataclasses.replace(problem, drops=False), plain_attention, atol=1e-10 if own else 1e-5)
+
+
+@pytest.mark.slow
+@settings(max_examples=3, deadline=None)
+@given(problems(most=200))
+def test_splash_is_the_reference_for_many(problem):
+  changes = {'bias': False, 'prefix': False, 'drops': False, 'offset': 0, 'layer_window': None}
+  check_informed(dataclasses.replace(problem, **changes), splash_attention, dtype=np.float32, atol=1e-4)
 
 
 @pytest.mark.slow

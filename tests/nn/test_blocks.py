@@ -1,5 +1,6 @@
 """Properties of the shared blocks, in every flavour that a model family uses."""
 
+import functools
 import itertools
 import re
 
@@ -36,9 +37,10 @@ def init(stack, x, context):
   return nn.unbox(jax.jit(stack.init)({'params': jax.random.key(0)}, x, context))['params']
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def apply(stack, params, x, context, cache=None):
   """Jitted: a scan that is not is compiled anew at each call."""
-  return jax.jit(lambda p, x, context, cache: stack.apply({'params': p}, x, context, cache))(params, x, context, cache)
+  return stack.apply({'params': params}, x, context, cache)
 
 
 def inputs(length=10, batch=2):
@@ -146,8 +148,8 @@ def test_segments_do_not_see_each_other():
 def test_dropout_masks_are_shared_along_the_length():
   x = jnp.ones((2, 10, 16))
   mlp = MLP(mlp_dim=24, dropout_rate=0.5)
-  params = mlp.init({'params': jax.random.key(0)}, x)
-  y = mlp.apply(params, x, deterministic=False, rngs={'dropout': jax.random.key(3)})
+  params = jax.jit(mlp.init)({'params': jax.random.key(0)}, x)
+  y = jax.jit(lambda params: mlp.apply(params, x, deterministic=False, rngs={'dropout': jax.random.key(3)}))(params)
   # Every position has the same input, so only its mask could tell it from its neighbours; rows have masks of their own.
   np.testing.assert_allclose(y, jnp.broadcast_to(y[:, :1], y.shape), rtol=1e-6)
   assert np.any(np.asarray(y[0]) != np.asarray(y[1]))
@@ -174,7 +176,7 @@ def test_rms_norm_keeps_the_mean_and_layer_norm_removes_it():
 def test_gated_mlp_is_the_product_of_its_branches():
   x = inputs()
   mlp = MLP(mlp_dim=24, activations=('silu', 'linear'))
-  params = nn.unbox(mlp.init(jax.random.key(0), x))['params']
+  params = nn.unbox(jax.jit(mlp.init)(jax.random.key(0), x))['params']
   hidden = jax.nn.silu(x @ params['wi_0']['kernel']) * (x @ params['wi_1']['kernel'])
   np.testing.assert_allclose(mlp.apply({'params': params}, x), hidden @ params['wo']['kernel'], rtol=1e-4, atol=1e-6)
 

@@ -30,6 +30,19 @@ def rows(length):
   return jnp.asarray(segments), jnp.asarray(positions)
 
 
+def assert_blocks_are_the_full_mask(mask, segments, *arrays):
+  length = segments.shape[1]
+
+  @jax.jit
+  def both(*arrays):
+    blocked = local_attention.local_attention(*arrays, mask, ATTEND)
+    return blocked, ATTEND(*arrays, mask=mask.materialise(length, length))
+
+  real = (segments > 0)[..., None, None]
+  blocked, full = (np.where(real, out, 0) for out in both(*arrays))
+  np.testing.assert_allclose(blocked, full, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize('causal', [False, True])
 @pytest.mark.parametrize('num_global', [0, 2])
 @pytest.mark.parametrize(('length', 'window'), [(24, 4), (25, 4), (31, 7), (13, 1)])
@@ -40,19 +53,7 @@ def test_blocks_equal_the_full_mask(causal, num_global, length, window):
   assert local_attention.fits(mask, length)
   query, key, value = inputs(length)
 
-  def blocked(*arrays):
-    return local_attention.local_attention(*arrays, mask, ATTEND)
-
-  def full(*arrays):
-    return ATTEND(*arrays, mask=mask.materialise(length, length))
-
-  real = (segments > 0)[..., None, None]
-  np.testing.assert_allclose(
-    jnp.where(real, jax.jit(blocked)(query, key, value), 0),
-    jnp.where(real, jax.jit(full)(query, key, value), 0),
-    rtol=1e-5,
-    atol=1e-6,
-  )
+  assert_blocks_are_the_full_mask(mask, segments, query, key, value)
 
 
 def test_more_global_positions_than_a_row_may_have_are_ordinary_ones():
@@ -60,20 +61,14 @@ def test_more_global_positions_than_a_row_may_have_are_ordinary_ones():
   mask = Mask.local(segments, positions, window=4, num_global=3, max_everywhere=4)
   assert np.array_equal(np.sum(mask.everywhere, axis=1), [3, 4])
   query, key, value = inputs(24)
-  blocked = local_attention.local_attention(query, key, value, mask, ATTEND)
-  full = ATTEND(query, key, value, mask=mask.materialise(24, 24))
-  real = (segments > 0)[..., None, None]
-  np.testing.assert_allclose(jnp.where(real, blocked, 0), jnp.where(real, full, 0), rtol=1e-5, atol=1e-6)
+  assert_blocks_are_the_full_mask(mask, segments, query, key, value)
 
 
 def test_grouped_heads_go_through_blocks():
   segments, positions = rows(24)
   mask = Mask.local(segments, positions, window=4, num_global=1, max_everywhere=4)
   query, key, value = inputs(24, kv_heads=1)
-  blocked = local_attention.local_attention(query, key, value, mask, ATTEND)
-  full = ATTEND(query, key, value, mask=mask.materialise(24, 24))
-  real = (segments > 0)[..., None, None]
-  np.testing.assert_allclose(jnp.where(real, blocked, 0), jnp.where(real, full, 0), rtol=1e-5, atol=1e-6)
+  assert_blocks_are_the_full_mask(mask, segments, query, key, value)
 
 
 def largest_array(mask, length):

@@ -1,5 +1,7 @@
 """The router and the mixture of experts: where tokens go, what is dropped, and that a causal model stays causal."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,7 +78,7 @@ def test_the_load_balancing_loss_is_one_for_even_shares_and_grows_with_unevennes
 def test_experts_of_equal_weights_and_even_gates_are_one_mlp():
   x = jax.random.normal(jax.random.key(0), (2, 12, 16))
   moe = MixtureOfExperts(Routing(4, 2, capacity_factor=4.0), mlp_dim=24, activations=('gelu', 'linear'))
-  params = nn.unbox(moe.init(jax.random.key(1), x))['params']
+  params = nn.unbox(jax.jit(moe.init)(jax.random.key(1), x))['params']
   same = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], leaf.shape), params)
   mlp = {name: {'kernel': same[name][0]} for name in ('wi_0', 'wi_1', 'wo')}
   plain = MLP(24, ('gelu', 'linear')).apply({'params': mlp}, x)
@@ -90,18 +92,22 @@ def make_stack(scan):
 
 def test_a_causal_stack_of_experts_has_zero_gradient_from_the_future():
   x, context = jax.random.normal(jax.random.key(0), (2, 10, 16)), Context(mask=Mask(causal=True))
-  params = nn.unbox(make_stack(True).init(jax.random.key(1), x, context))['params']
-  grad = jax.grad(lambda x: jnp.sum(make_stack(True).apply({'params': params}, x, context)[0][:, 4]))(x)
+  params = nn.unbox(jax.jit(make_stack(True).init)(jax.random.key(1), x, context))['params']
+  grad = jax.jit(jax.grad(lambda x: jnp.sum(make_stack(True).apply({'params': params}, x, context)[0][:, 4])))(x)
   assert np.all(np.asarray(grad)[:, 5:] == 0)
   assert np.any(np.asarray(grad)[:, 4] != 0)
 
 
 def test_scanned_layers_leave_the_losses_that_unrolled_ones_leave():
   x, context = jax.random.normal(jax.random.key(0), (2, 10, 16)), Context()
-  params = nn.unbox(make_stack(True).init(jax.random.key(1), x, context))['params']
+  params = nn.unbox(jax.jit(make_stack(True).init)(jax.random.key(1), x, context))['params']
   unrolled = {f'layers_{i}': jax.tree.map(lambda leaf, i=i: leaf[i], params['layers']) for i in range(2)}
-  (out, _), left = make_stack(True).apply({'params': params}, x, context, mutable=(LAYER_LOSSES,))
-  (other, _), left_other = make_stack(False).apply({'params': unrolled}, x, context, mutable=(LAYER_LOSSES,))
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def run(scan, params):
+    return make_stack(scan).apply({'params': params}, x, context, mutable=(LAYER_LOSSES,))
+
+  ((out, _), left), ((other, _), left_other) = run(True, params), run(False, unrolled)
   np.testing.assert_allclose(out, other, rtol=1e-5, atol=1e-6)
   sums = [sum(float(jnp.sum(leaf)) for leaf in jax.tree.leaves(tree)) for tree in (left, left_other)]
   np.testing.assert_allclose(*sums, rtol=1e-5)

@@ -1,5 +1,7 @@
 """Relative attention against its own definition, term by term and pair by pair."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,7 +53,8 @@ def setup(rows=B, groups=1, **kwargs):
   sinusoids = relative_sinusoids(np.stack([relative_distances(T, S) * sign for sign in (1, -1)[:groups]]), D)
   mask = jnp.asarray(rng.random((rows, 1, T, S)) < 0.7).at[..., 0].set(True)
   context = RelativeContext(sinusoids, mask, mask, jnp.asarray(rng.random((rows, T, S)) < 0.5))
-  variables = nn.unbox(module.init(jax.random.key(0), x, content, context, method=attend))
+  init = jax.jit(module.init, static_argnames='method')
+  variables = nn.unbox(init(jax.random.key(0), x, content, context, method=attend))
   return module, variables, x, content, context
 
 
@@ -59,6 +62,7 @@ def attend(module, x, content, context, **kwargs):
   return module(x, module.keys_values(content), module.position_keys(context.sinusoids), context, **kwargs)
 
 
+@functools.partial(jax.jit, static_argnames=('module', 'query_stream', 'deterministic'))
 def apply(module, variables, x, content, context, **kwargs):
   return module.apply(variables, x, content, context, method=attend, **kwargs)
 

@@ -51,14 +51,19 @@ def refused(shape, **changes):
     (MeshShape(data=1, tensor=8), {'num_heads': 4, 'head_dim': 8}, ['keys_values', '(heads) of 4', 'tensor=8']),
     (MeshShape(data=2, tensor=4), {'num_kv_heads': 2}, ['keys_values', '(heads) of 2', 'tensor=4']),
     (MeshShape(data=2, tensor=4), {'mlp_dim': 34}, ['mlp/wi/kernel', '(mlp) of 34', 'tensor=4']),
-    (MeshShape(data=2, tensor=4), {'vocab_size': 50}, ['tokens/embedding', '(vocab) of 50', 'tensor=4']),
+    (
+      MeshShape(data=2, tensor=4),
+      {'vocab_size': 50},
+      ['tokens/embedding', '(vocab) of 50', 'tensor=4', 'vocab_size of 52 or 128,'],
+    ),
     (MeshShape(data=1, fsdp=8), {'emb_dim': 20}, ['(embed) of 20', 'fsdp=8']),
     (MeshShape(data=1, expert=8), {'num_experts': 4}, ['(expert) of 4', 'expert=8']),
+    (MeshShape(data=1, tensor=2, expert=4), {}, ['the mesh has expert=4', 'no experts: expected expert=1']),
     (MeshShape(data=1, fsdp=2, sequence=4), {'length': 10}, ['(length) of 10', 'sequence=4']),
     (MeshShape(data=4, fsdp=2), {'rows': 12}, ['batch of 12 rows', 'data=4 * fsdp=2: 8 or 16']),
     (MeshShape(data=8), {'num_microbatches': 4}, ['batch of 16 rows', '4 microbatches on data=8: 32']),
   ],
-  ids=['heads', 'kv heads', 'mlp', 'vocabulary', 'embed', 'experts', 'length', 'rows', 'microbatches'],
+  ids=['heads', 'kv heads', 'mlp', 'vocabulary', 'embed', 'experts', 'no experts', 'length', 'rows', 'microbatches'],
 )
 def test_what_does_not_divide_is_named_and_what_is_offered_fits(shape, changes, words):
   message, offered = refused(shape, **changes)

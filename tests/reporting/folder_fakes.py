@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pathlib
 
+import numpy as np
+
 from t5x_lite.sweeps import outcomes
 from t5x_lite.sweeps.outcomes import Outcome
 
@@ -60,3 +62,19 @@ def write_sweep(folder, arms, seeds=(0, 1)):
   ended = [Outcome(name, seed, 'complete', {'loss': loss + seed / 10}) for name, loss in arms.items() for seed in seeds]
   outcomes.write(folder, ended)
   return pathlib.Path(folder)
+
+
+def attention_row(text, length, seed):
+  """A row of `infer --mode=attention`: two layers of an encoder and two of cross-attention, with two heads each."""
+  rng = np.random.default_rng(seed)
+  written = max(2, length // 2)
+  maps = {'encoder': (length, length), 'cross': (written, length)}
+  arrays = {name: rng.dirichlet(np.full(shape[1], 0.1), (2, 2, shape[0])) for name, shape in maps.items()}
+  return {
+    'line': 1,
+    'text': text,
+    'targets': 'written',
+    'tokens': {'encoder': [f' in{n}' for n in range(length)], 'decoder': [f' out{n}' for n in range(written)]},
+    'layers': {'encoder': [0, 1], 'cross': [0, 3]},
+    'attention': {name: np.round(array, 6).tolist() for name, array in arrays.items()},
+  }

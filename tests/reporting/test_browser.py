@@ -47,6 +47,11 @@ def sweep(tmp_path_factory):
   fakes.write_run(
     run, [4.0 - n / 10 for n in range(10)], values={'A.x': repr(BAD)}, samples=samples, evals=evals, seed=2
   )
+  older = {'parent': BAD, 'step': 7, 'changes': [BAD], 'data': 'continue'}
+  info = {'lineage': {'parent': '/runs/between', 'step': 9, 'changes': ['Learner.z_loss'], 'ancestors': [older]}}
+  (run / 'run-info.json').write_text(json.dumps(info))
+  rows = (fakes.attention_row(BAD, length, length) for length in (6, 150))
+  (run / 'attention.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
   return folder
 
 
@@ -179,6 +184,31 @@ def test_samples_go_by_steps(opened):
   assert opened.run('return document.querySelectorAll("#samples dd")[0].textContent') == BAD
 
 
+def test_attention_maps_are_small_multiples_and_one_of_them_large(opened):
+  assert opened.run('return document.querySelectorAll("#attention .maps canvas").length') == 4
+  large = 'return document.getElementById("attention-large").toDataURL()'
+  told = 'return document.querySelector("#attention .told").textContent'
+  before = opened.run(large), opened.run(told)
+  assert before[1].startswith('“ in5” sees “ in0”: ')
+  opened.click('#attention-1-1')
+  assert opened.run(large) != before[0]
+  assert opened.run('return document.getElementById("attention-1-1").ariaPressed') == 'true'
+  opened.write('#attention-large', '\ue012\ue013\ue014')  # left, up, right
+  assert opened.run(told).startswith('“ in4” sees “ in1”: ')
+  value = fakes.attention_row(BAD, 6, 6)['attention']['encoder'][1][1][4][1]
+  assert abs(float(opened.run(told).rpartition(' ')[2]) - value) < 0.01
+  opened.run('const s = document.getElementById("attention-stack"); s.value = 1; s.dispatchEvent(new Event("change"))')
+  assert 'out2' in opened.run(told)
+  opened.run('const s = document.getElementById("attention-text"); s.value = 1; s.dispatchEvent(new Event("change"))')
+  assert '“ out74” sees “ in0 in1”' in opened.run(told)
+  assert 'up to 1 by 2 tokens' in opened.run('return document.querySelector("#attention .large").textContent')
+
+
+def test_the_ancestors_of_a_branch_are_listed_the_oldest_first(opened):
+  found = opened.run('return [...document.querySelectorAll(".ancestors b")].map((e) => e.textContent)')
+  assert found == [f'{BAD} @ 7', '/runs/between @ 9', 'high/2']
+
+
 def test_what_differs_is_listed_and_everything_on_demand(opened):
   assert 'Learner.z_loss' in cells(opened, 'config', 0) and 'LoopConfig.total_steps' in cells(opened, 'config', 0)
   before = len(cells(opened, 'config', 0))
@@ -260,3 +290,15 @@ def test_a_served_page_follows_the_run(window, tmp_path):
     assert window.complaints() == []
   window.wait("document.getElementById('live').textContent === 'the server has ended'")
   window.complaints()
+
+
+def test_attention_of_long_texts_fits_a_phone(window, tmp_path):
+  run = fakes.write_run(tmp_path / 'run', [1.0])
+  rows = [fakes.attention_row('a long text ' * 20, 90, seed) for seed in range(2)]
+  (run / 'attention.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  page.write(tmp_path / 'report.html', page.render(payload.FolderReader(folders.find([str(run)]), may_change).read()))
+  window.resize(390, 844)
+  window.open((tmp_path / 'report.html').as_uri())
+  window.wait("document.getElementById('attention-large')")
+  assert window.run('return document.documentElement.scrollWidth <= window.innerWidth')
+  assert window.complaints() == []

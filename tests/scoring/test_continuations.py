@@ -21,7 +21,8 @@ from t5x_lite.models.xlnet import Xlnet, XlnetConfig
 from t5x_lite.objectives.causal_lm import CausalLM
 from t5x_lite.objectives.prefix_lm import PrefixLM
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
-from t5x_lite.scoring import continuations
+from t5x_lite.scoring import choices, conditional, continuations
+from t5x_lite.scoring.choices import Choices
 from t5x_lite.scoring.continuations import BITS, PSEUDO_BITS, Continuations, cut
 from t5x_lite.training.learner import Learner
 from t5x_lite.training.steps import Trainer
@@ -55,6 +56,13 @@ class Texts:
 
   def __getitems__(self, indices):
     return [{'text': self.texts[index]} for index in indices]
+
+
+class Pairs(Texts):
+  """A source of questions and answers."""
+
+  def __getitems__(self, indices):
+    return [dict(zip(('inputs', 'targets'), self.texts[index], strict=True)) for index in indices]
 
 
 @pytest.mark.parametrize('context', [1, 9, 10, 30, 200])
@@ -176,9 +184,44 @@ def test_bits_are_those_of_every_passage_by_itself(name):
   assert measured['continuation_bytes'] == size
 
 
+QUESTIONS = (('which animal jumps over it', 'fox'), ('and which one is lazy', 'dogs'), ('how many', 'two of them'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['gpt', 'bert'])  # a row for each answer, and several
+def test_the_likeliest_answer_is_chosen_as_each_by_itself_says(name):
+  """Answers of one, one and three tokens, with the losses that a model gives each of them alone."""
+  module, converter, asked = FAMILIES[name]
+  config = _config(converter, CausalLM() if name == 'gpt' else PrefixLM())
+  trainer, params = _trainer(module, config)
+  member = task.Task('asked', Pairs(*QUESTIONS), lambda record: record, supervised=True)
+  losses, right, right_by_byte = [], 0, 0
+  chosen = Choices(tasks=('asked',), others=2, length=20)
+  for question in choices.questions(member, 'validation', chosen):
+    own = []
+    for answer in question.answers:
+      first, second = Letters().encode_batch([question.text, answer])
+      nll = 0.0
+      for batch, places, wanted in asked(first, second):
+        logits = np.asarray(module.apply({'params': params}, batch, deterministic=True), np.float64)
+        for place, token in zip(places, wanted, strict=True):
+          nll += np.log(np.exp(logits[0, place]).sum()) - logits[0, place][token]
+      own.append(nll)
+    losses += own
+    right += int(np.argmin(own)) == question.right
+    right_by_byte += int(np.argmin(np.divide(own, list(map(len, question.answers))))) == question.right
+  measured = choices.measure(trainer, params, config, member, chosen)
+  assert measured == {
+    'choice_accuracy': pytest.approx(100 * right / 3),
+    'choice_accuracy_by_byte': pytest.approx(100 * right_by_byte / 3),
+    'choice_chance': pytest.approx(100 / 3),
+    'choice_examples': 3,
+  }
+
+
 def test_masked_tokens_are_spread_evenly_and_stand_for_all():
   config = _config(features.EncoderOnlyFeatures(), None)
-  make, _ = continuations._maker(config, 3)
+  make, _ = conditional.maker(config, 3)
   rows = make(np.arange(3, 5), np.arange(5, 17))
   places = [int(np.flatnonzero(row.example['encoder_loss_weights'])[0]) for row in rows]
   assert places == [5, 9, 13] and sum(row.weight for row in rows) == 12
@@ -190,9 +233,9 @@ def test_masked_tokens_are_spread_evenly_and_stand_for_all():
 def test_what_cannot_be_measured_is_told():
   module, converter, _ = FAMILIES['gpt']
   config = _config(converter, CausalLM(), texts=('a ' * 90,))
-  with pytest.raises(errors.UsageError, match=r'a passage of 45 tokens: .* has positions for 40'):
-    continuations._padded(module, ('decoder_input_tokens',), 45)
-  assert continuations._padded(module, ('decoder_input_tokens',), 35) == 35
-  assert continuations._padded(FAMILIES['t5'][0], ('encoder_input_tokens',), 35) == 64
+  with pytest.raises(errors.UsageError, match=r'a text of 45 tokens: .* has positions for 40'):
+    conditional.padded(module, ('decoder_input_tokens',), 45, 'a text')
+  assert conditional.padded(module, ('decoder_input_tokens',), 35, 'a text') == 35
+  assert conditional.padded(FAMILIES['t5'][0], ('encoder_input_tokens',), 35, 'a text') == 64
   assert continuations.passages(config.mixture_or_task_name, 'validation', CHOSEN)
   assert not continuations.passages(task.Task('none', Texts('word'), lambda record: record), 'validation', CHOSEN)

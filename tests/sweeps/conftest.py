@@ -39,7 +39,7 @@ class FakeVariant:
   text: str
 
   def values_below(self, parameter):
-    known = {'eval_dataset': 'eval/', 'dataset': 'eval/', 'continuations': 'Continuations.'}
+    known = {'eval_dataset': 'eval/', 'dataset': 'eval/', 'continuations': 'Continuations.', 'choices': 'Choices.'}
     below = known.get(parameter, 'no such argument')
     return {name: value for name, value in self.values.items() if name.startswith(below)}
 
@@ -49,7 +49,7 @@ class FakeResolver:
 
   known = (
     *('RATE', 'SIZE', 'DATA', 'RANDOM_SEED', 'TRAIN_STEPS', 'LoopConfig.max_seconds'),
-    *('eval/DatasetConfig.split', 'eval/DatasetConfig.objective', 'Continuations.length'),
+    *('eval/DatasetConfig.split', 'eval/DatasetConfig.objective', 'Continuations.length', 'Choices.length'),
     'eval/DatasetConfig.mixture_or_task_name',
   )
 
@@ -78,6 +78,8 @@ class FakeResolver:
     return f'order of {variant.values["DATA"]}, {variant.values["RANDOM_SEED"]}'
 
   def tasks(self, variant, parameter):
+    if parameter == 'choices':
+      return ['asked'] if variant.values_below('choices') else []
     return ['text']
 
 

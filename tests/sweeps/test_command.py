@@ -10,8 +10,10 @@ import time
 
 import pytest
 
-from t5x_lite import sweep
+from t5x_lite import sweep as command
 from t5x_lite.cli import environment
+from t5x_lite.core.errors import UsageError
+from t5x_lite.runs import sweep as runs_sweep
 
 SHORT = (
   "'TRAIN_STEPS=6', 'WARMUP_STEPS=2', 'EVAL_PERIOD=0', 'EVAL_STEPS=1', 'EVAL_AT_START=False', 'CHECKPOINT_PERIOD=1', "
@@ -34,7 +36,7 @@ def run(tmp_path, monkeypatch, capsys):
 
   def run(text, *flags):
     pathlib.Path('sweep.gin').write_text(text)
-    code = sweep.main(['sweep', '--gin_file=sweep.gin', *(flags or ('--output=out',))])
+    code = command.main(['sweep', '--gin_file=sweep.gin', *(flags or ('--output=out',))])
     return code, capsys.readouterr().err.splitlines()
 
   return run
@@ -67,6 +69,11 @@ def test_it_wants_a_folder(run):
   assert run(FILE, '--dry_run') == (2, ['error: no folder: choose one with --output, such as --output=sweeps/dropout'])
 
 
+def test_a_second_sweep_in_a_folder_is_refused_before_it_plans_anything(sweep, tmp_path):
+  with runs_sweep._hold(tmp_path), pytest.raises(UsageError, match='another sweep is going on there'):
+    runs_sweep.sweep(plan=sweep(), variants=None, output=str(tmp_path))
+
+
 def _start(folder):
   argv = [sys.executable, '-m', 't5x_lite.sweep', '--gin_file=sweep.gin', f'--output={folder}', '--parallel=2']
   return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -84,6 +91,10 @@ def test_a_sweep_that_is_killed_again_and_again_ends_with_the_same_table(tmp_pat
   monkeypatch.chdir(tmp_path)
   pathlib.Path('sweep.gin').write_text(FILE)
   whole = _start('whole')
+  while not pathlib.Path('whole', 'outcomes.jsonl').exists() and whole.poll() is None:
+    time.sleep(0.05)
+  second = _start('whole')
+  assert 'another sweep is going on there' in second.communicate()[0] and second.returncode == 2
   told = whole.communicate()[0]
   assert whole.returncode == 0 and 'T5Config.dropout_rate: 0.0 -> 0.1' in told and 'verdict' in told
   cut = pathlib.Path('cut')

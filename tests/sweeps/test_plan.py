@@ -87,6 +87,23 @@ def test_texts_that_are_continued_are_the_same_whatever_the_objective(sweep, res
       plan.make(sweep(axes=axes, bindings=('Continuations.length=9',), **frozen), resolver)
 
 
+def test_answers_that_are_chosen_from_are_the_same_whatever_the_objective(sweep, resolver):
+  axes = {'o': {'a': 'eval/DatasetConfig.objective=lm', 'b': 'eval/DatasetConfig.objective=spans'}}
+  frozen = {'evaluations': {'frozen': ()}, 'metrics': ('frozen/asked/choice_accuracy',)}
+  with pytest.raises(UsageError, match="task of metric 'frozen/asked/choice_accuracy'"):
+    plan.make(sweep(axes=axes, **frozen), resolver)
+  bindings = ('Choices.length=9',)
+  plan.make(sweep(axes=axes, bindings=bindings, **frozen), resolver)
+  both = frozen | {'metrics': ('frozen/asked/choice_accuracy', 'frozen/text/loss')}
+  with pytest.raises(UsageError, match="metric 'frozen/text/loss' is not measured on the same"):
+    plan.make(sweep(axes=axes, bindings=bindings, **both), resolver)
+  plan.make(sweep(axes=axes, bindings=(*bindings, 'Continuations.length=9'), **both), resolver)
+  for differs in ('Choices.length', 'eval/DatasetConfig.split'):
+    axes = {'o': {name: f'{differs}={name}' for name in ('8', '9')}}
+    with pytest.raises(UsageError, match='is not measured on the same'):
+      plan.make(sweep(axes=axes, bindings=bindings, **frozen), resolver)
+
+
 def test_a_metric_is_of_a_task_that_every_arm_is_evaluated_on(sweep, resolver, monkeypatch):
   axes = {'m': {'a': (), 'b': 'eval/DatasetConfig.mixture_or_task_name=others'}}
   plan.make(sweep(axes=axes), resolver)

@@ -2,6 +2,8 @@ import csv
 import html.parser
 import json
 import re
+import shutil
+import subprocess
 
 import pytest
 
@@ -86,6 +88,20 @@ def test_latex_is_well_formed(folder):
   assert lines[1].startswith('$\\bigstar$ base\\_line & ')
   assert lines[4].count('\\mathbf') == 2  # the best by loss, and equal to the best by accuracy
   assert '1 of 3' in body and '$^{\\dagger}$' in lines[3]
+  assert 'In all arms: steps $10$, flops $3.25 \\cdot 10^{13}$, seconds $1.5$.' in body
+  assert lines[0].endswith('& tokens \\\\') and r'\shortstack[r]{task/ \\ accuracy $\uparrow$}' in lines[0]
+
+
+@pytest.mark.skipif(shutil.which('pdflatex') is None, reason='no TeX here')
+def test_latex_is_printed_within_the_width_of_the_text(folder, tmp_path):
+  tables.write(folder)
+  packages = '\\usepackage[T1]{fontenc}\\usepackage{amssymb, booktabs, graphicx}'
+  text = f'\\documentclass{{article}}{packages}\\begin{{document}}\\input{{results.tex}}\\end{{document}}'
+  (folder / 'page.tex').write_text(text)
+  argv = ['pdflatex', '-interaction=nonstopmode', '-halt-on-error', 'page.tex']
+  made = subprocess.run(argv, cwd=folder, capture_output=True, text=True, errors='replace', check=False)
+  assert made.returncode == 0 and 'Output written on page.pdf (1 page' in made.stdout, made.stdout
+  assert 'Overfull' not in made.stdout and 'Missing character' not in made.stdout
 
 
 def test_what_latex_reads_as_code_is_escaped():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from t5x_lite.core.errors import UsageError
-from t5x_lite.training import evaluate
+from t5x_lite.training import evaluate, processes
 
 
 def batch(targets, weights):
@@ -78,3 +78,17 @@ def test_no_context_free_model_beats_the_unigram_entropy_and_the_true_frequencie
 def test_unigram_entropy_of_equal_frequencies_is_the_log_of_their_number():
   assert evaluate.unigram_entropy([batch([[3, 7], [9, 11]], [[1, 1], [1, 1]])]) == pytest.approx(math.log(4))
   assert evaluate.unigram_entropy([batch([[3, 3], [3, 9]], [[1, 1], [1, 0]])]) == 0.0
+
+
+def test_what_the_first_process_makes_no_other_makes(monkeypatch):
+  made = []
+
+  def make():
+    made.append(2.5)
+    return made[-1]
+
+  assert processes.made_by_primary(make) == 2.5
+  monkeypatch.setattr(processes, 'is_primary', lambda: False)
+  monkeypatch.setattr(processes, 'gather', lambda value: [made[0], value])
+  assert processes.made_by_primary(make) == 2.5
+  assert made == [2.5]

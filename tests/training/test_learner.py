@@ -179,23 +179,23 @@ def bert_learner(heads=('mlm', 'nsp'), **settings):
 
 @pytest.fixture(scope='module')
 def bert_params(pairs):
-  return nn.unbox(bert_learner().module.init({'params': jax.random.key(0)}, pairs)['params'])
+  return nn.unbox(jax.jit(bert_learner().module.init)({'params': jax.random.key(0)}, pairs)['params'])
 
 
 def test_the_loss_is_the_mean_over_tokens_plus_the_mean_over_labels(pairs, bert_params):
   learner = bert_learner()
-  _, objective, sums = learner.gradients(bert_params, pairs, jax.random.key(1))
+  _, objective, sums = jax.jit(learner.gradients)(bert_params, pairs, jax.random.key(1))
   assert sums.labels.weight == 12
   expected = sums.loss / sums.weight + sums.labels.loss / 12
   np.testing.assert_allclose(objective, expected, rtol=1e-5)
-  means = metric_sums.finalise(learner.sums(bert_params, pairs).named())
+  means = metric_sums.finalise(jax.jit(learner.sums)(bert_params, pairs).named())
   np.testing.assert_allclose(means['label_loss'], sums.labels.loss / 12, rtol=1e-5)
   assert 0.0 <= means['label_accuracy'] <= 1.0 and means['accuracy'] != means['label_accuracy']
 
 
 def test_the_label_of_an_example_depends_on_that_example_alone(pairs, bert_params):
   """Of a row with two pairs, the second is as if it had the row to itself."""
-  learner = bert_learner()
+  sums = jax.jit(bert_learner().sums)
   alone = {name: np.zeros_like(array) for name, array in pairs.items()}
   for name, array in pairs.items():
     alone[name][::2, :5] = array[::2, 6:11]
@@ -203,14 +203,16 @@ def test_the_label_of_an_example_depends_on_that_example_alone(pairs, bert_param
   alone['encoder_segment_ids'] = (alone['encoder_segment_ids'] > 0).astype(np.int32)
   second = {**pairs, 'encoder_label_weights': pairs['encoder_label_weights'].copy()}
   second['encoder_label_weights'][::2, 0] = 0.0
-  packed, apart = learner.sums(bert_params, second).labels, learner.sums(bert_params, alone).labels
+  packed, apart = sums(bert_params, second).labels, sums(bert_params, alone).labels
   assert packed.weight == apart.weight == 8
   np.testing.assert_allclose(packed.loss, apart.loss, rtol=1e-5)
 
 
 def test_microbatches_of_labels_equal_one_batch(pairs, bert_params):
-  whole = bert_learner().gradients(bert_params, pairs, jax.random.key(1))
-  parts = bert_learner(num_microbatches=4).gradients(bert_params, pairs, jax.random.key(1))
+  whole, parts = (
+    jax.jit(learner.gradients)(bert_params, pairs, jax.random.key(1))
+    for learner in (bert_learner(), bert_learner(num_microbatches=4))
+  )
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), whole, parts)
   assert np.abs(whole[0]['heads']['nsp']['kernel']).max() > 1e-3
 

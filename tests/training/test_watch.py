@@ -8,7 +8,7 @@ import time
 import jax
 import pytest
 
-from t5x_lite.training import signs, watch
+from t5x_lite.training import coordination, signs, watch
 from t5x_lite.training.signs import Judge, Sign
 
 
@@ -182,3 +182,18 @@ def test_one_process_alone_starts_no_thread():
   alone.arm(0)
   assert threading.active_count() == before
   alone.close()
+
+
+@pytest.mark.parametrize(
+  ('error', 'of_another'),
+  [
+    (jax.errors.JaxRuntimeError('UNKNOWN: Gloo all-reduce failed: Connection closed by peer'), True),
+    (ValueError('INTERNAL: Gloo context initialization failed'), True),
+    (jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 4294967296 bytes.'), False),
+    (ValueError('12 is no multiple of 8'), False),
+  ],
+)
+def test_memory_that_is_used_up_is_no_fault_of_another_process(error, of_another, monkeypatch):
+  assert not coordination.comes_of_another(error)
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  assert coordination.comes_of_another(error) == of_another

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from t5x_lite.data import pipeline, streams
-from t5x_lite.data.dataset_config import OpenedDataset
+from t5x_lite.data import example_streams, streams
 from t5x_lite.data.encoder.features import EncoderTaskFeatures
+from t5x_lite.data.opened import OpenedDataset
 from t5x_lite.data.task import Record, Task
 from t5x_lite.data.vocabularies import readable
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
@@ -73,7 +73,7 @@ def first(data: OpenedDataset, num: int) -> list[Example]:
   """The first `num` examples of the first virtual shard, tasks in turn; fewer if a task of a finite pass ends."""
   recorder = _Recorder(data.config.objective)
   recorded = dataclasses.replace(data, config=dataclasses.replace(data.config, objective=recorder))
-  parts = [pipeline.example_stream(recorded, 0, part) for part in range(len(data.parts))]
+  parts = [example_streams.example_stream(recorded, 0, part) for part in range(len(data.parts))]
   examples: list[Example] = []
   for part in itertools.islice(itertools.cycle(range(len(parts))), num):
     recorder.raw = None

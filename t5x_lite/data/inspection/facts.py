@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from t5x_lite.data import dataset_config, hashes, pipeline
-from t5x_lite.data.dataset_config import DatasetConfig, OpenedDataset, Part
+from t5x_lite.data import hashes, opened, pipeline
+from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.inspection import examples as inspection_examples
 from t5x_lite.data.inspection import rows as inspection_rows
 from t5x_lite.data.inspection.examples import Example
 from t5x_lite.data.inspection.rows import Row
+from t5x_lite.data.opened import OpenedDataset, Part
 
 _RECORDS_AT_ONCE = 64
 
@@ -162,7 +163,7 @@ def gather(
   Raises:
     UsageError: the configuration is impossible, the data is not there, or there are more hosts than rows.
   """
-  data = dataset_config.open_dataset(config)
+  data = opened.open_dataset(config)
   hashed = _batch_hashes(config, hashed_batches, hosts) if hashed_batches else None
   sample, statistics = _sample(config, data, sample_batches)
   return Facts(

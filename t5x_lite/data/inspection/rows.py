@@ -11,7 +11,7 @@ import numpy as np
 
 from t5x_lite.core import errors
 from t5x_lite.core.batch import INPUT_TOKENS, SEGMENT_IDS, TARGET_TOKENS, key
-from t5x_lite.data.dataset_config import OpenedDataset
+from t5x_lite.data.opened import OpenedDataset
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
 
 _MAX_ROWS = 4  # of a batch

@@ -1,0 +1,98 @@
+"""Which answers stand beside which question, and what is right, whatever the model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from t5x_lite.core import errors
+from t5x_lite.data import task
+from t5x_lite.scoring import choices
+from t5x_lite.scoring.choices import Choices, Question
+from t5x_lite.tasks import labelled
+
+
+class Records:
+  """A source of records."""
+
+  splits = ('validation',)
+
+  def __init__(self, *records):
+    self.records = records
+
+  def random_access(self, split):
+    return self
+
+  def __len__(self):
+    return len(self.records)
+
+  def __getitems__(self, indices):
+    return [self.records[index] for index in indices]
+
+
+def free(*pairs):
+  records = ({'inputs': text, 'targets': target} for text, target in pairs)
+  return task.Task('free', Records(*records), lambda record: record, supervised=True)
+
+
+def asked(member, **more):
+  return choices.questions(member, 'validation', Choices(tasks=('any',), **more))
+
+
+def test_free_text_has_wrong_answers_of_other_examples():
+  pairs = [(f'question {n} ' + 'x' * 50, f'answer {n % 7}') for n in range(40)] + [('unknown', '<unk>')]
+  found = asked(free(*pairs), others=4, length=20, examples=50)
+  assert len(found) == 40 and {each.right for each in found} == set(range(5))
+  for each, (text, target) in zip(found, pairs, strict=False):
+    assert each.text == text[:20] and each.answers[each.right] == target
+    assert len(set(each.answers)) == 5 and set(each.answers) <= {f'answer {n}' for n in range(7)}
+  assert found == asked(free(*pairs), others=4, length=20, examples=50)
+  assert found != asked(free(*pairs), others=4, length=20, examples=50, seed=1)
+  with pytest.raises(errors.UsageError, match=r'7 different answers, expected more than Choices\.others=7'):
+    asked(free(*pairs), others=7)
+
+
+def test_classes_are_all_their_labels():
+  member = labelled.labelled_task(
+    'classes', Records(*({'text': f't{n}', 'label': n - 1} for n in range(3))), 'bench', ['text'], labels=['no', 'yes']
+  )
+  assert asked(member) == [
+    Question('bench text: t1', ('no', 'yes'), 0),
+    Question('bench text: t2', ('no', 'yes'), 1),
+  ]
+
+
+def test_multiple_choice_has_its_own_choices():
+  records = [{'text': f'q{n}', 'choices': ['a', 'b', 'c'][: n + 1], 'label': n - 1} for n in range(3)]
+  head = task.EncoderTask('multiple_choice', lambda record: record)
+  member = task.Task(
+    'choices', Records(*records), lambda record: {'inputs': 'i', 'targets': 't'}, supervised=True, encoder=head
+  )
+  assert asked(member) == [Question('q1', ('a', 'b'), 0), Question('q2', ('a', 'b', 'c'), 1)]
+
+
+def test_accuracy_by_sums_and_by_bytes():
+  questions = [Question('', ('short', 'much longer'), 1), Question('', ('a', 'b', 'ü'), 2)]
+  losses = np.asarray([3.0, 4.0, 5.0, 6.0, 7.0])
+  assert choices.accuracies(questions, losses) == {
+    'choice_accuracy': 0.0,
+    'choice_accuracy_by_byte': 100.0,  # 4 / 11 is less than 3 / 5, and 7 / 2 less than 5
+    'choice_chance': pytest.approx(100 * (1 / 2 + 1 / 3) / 2),
+    'choice_examples': 2,
+  }
+
+
+@pytest.mark.parametrize(
+  ('given', 'told'),
+  [
+    ({'tasks': ()}, 'expected names of tasks'),
+    ({'tasks': 'embedded_module'}, 'expected names of tasks'),
+    ({'tasks': ('a',), 'others': 0}, 'Choices.others=0'),
+    ({'tasks': ('embedded_text',)}, "'embedded_text' has no answers to choose from"),
+    ({'tasks': ('embedded_mixture',)}, "'embedded_mixture' has no answers to choose from"),
+    ({'tasks': ('embedded_modul',)}, "did you mean 'embedded_module'"),
+  ],
+)
+def test_what_cannot_be_asked_is_told(given, told):
+  with pytest.raises(errors.UsageError, match=told):
+    choices.members(Choices(**given))
