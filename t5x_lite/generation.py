@@ -303,9 +303,8 @@ def for_decoding(module: Any, params: Any, mesh: Mesh | None) -> tuple[Any, Any]
 
 def _is_read_at_each_step(name: str) -> bool:
   """Whether a parameter is the kernel of a `nn.linear.Dense` through which each written token goes."""
-  first, *_, last = name.split('/')
   once = any(f'/cross_attention/{of_input}/' in name for of_input in ('key', 'value'))
-  return first in ('decoder', 'blocks') and last == 'kernel' and 'router' not in name and not once
+  return name.startswith(('decoder/', 'blocks/')) and name.endswith('/kernel') and 'router' not in name and not once
 
 
 def _is_product(name: str) -> bool:
