@@ -59,7 +59,7 @@ class File:
   more: int
 
 
-def files(folder: pathlib.Path) -> list[pathlib.Path]:
+def map_files(folder: pathlib.Path) -> list[pathlib.Path]:
   """The files of maps in the folder of a run."""
   try:
     return sorted(path for path in folder.glob(PATTERN) if path.is_file())

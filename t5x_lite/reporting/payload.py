@@ -111,7 +111,7 @@ class FolderReader:
 
   def _attention(self, runs: Sequence[_Run]) -> dict[str, Any]:
     """The maps in the folders of runs, and those given beside them."""
-    paths = [(place, path) for place, run in enumerate(runs) for path in attention.files(run.place.path)]
+    paths = [(place, path) for place, run in enumerate(runs) for path in attention.map_files(run.place.path)]
     known = {path.resolve() for _, path in paths}
     every = [*paths, *((None, path) for path in self._found.attention if path.resolve() not in known)]
     read = {}
@@ -156,7 +156,7 @@ def _stamp(path: pathlib.Path) -> tuple[Any, ...]:
     names = sorted(entry.name for entry in path.iterdir() if entry.name.startswith('checkpoint_'))
   except OSError:
     names = []
-  maps = ((own.name, _state(own)) for own in attention.files(path))
+  maps = ((own.name, _state(own)) for own in attention.map_files(path))
   return (*(_state(path / name) for name in _FILES), *names, *maps)
 
 
