@@ -30,14 +30,16 @@ from absl import flags
 
 from t5x_lite.cli import command, shorthand
 from t5x_lite.cli.record import CONFIG_FILE
-from t5x_lite.core import errors
+from t5x_lite.core import checkpoint_names, errors
 from t5x_lite.inference import flags as infer_flags
 
 _GIVEN = ('checkpoint', 'input', 'output', 'interactive')
 
 
 def _define(values: flags.FlagValues) -> None:
-  flags.DEFINE_string('checkpoint', None, 'Whatever load_pretrained reads.', flag_values=values)
+  flags.DEFINE_string(
+    'checkpoint', None, 'Whatever load_pretrained reads, or RUN@STEP or RUN@best.', flag_values=values
+  )
   flags.DEFINE_string('input', '-', 'A file of lines, or - for standard input.', flag_values=values)
   flags.DEFINE_string('output', '-', 'Where the rows go, or - for standard output.', flag_values=values)
   flags.DEFINE_bool('interactive', False, 'Ask for lines at a prompt, and answer them.', flag_values=values)
@@ -49,7 +51,7 @@ def _files(values: flags.FlagValues) -> tuple[str, ...]:
     raise errors.UsageError(
       'no checkpoint: choose one with --checkpoint, a MODEL_DIR, a directory or a name on the hub'
     )
-  folder = pathlib.Path(values.checkpoint).expanduser().absolute()
+  folder = pathlib.Path(checkpoint_names.split_checkpoint(values.checkpoint)[0]).expanduser().absolute()
   found = [config for config in (folder / CONFIG_FILE, folder.parent / CONFIG_FILE) if config.is_file()]
   return (str(found[0]), 'runs/infer.gin') if found else ('runs/infer_published.gin',)
 

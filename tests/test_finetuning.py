@@ -74,6 +74,7 @@ def test_a_run_learns_is_scored_and_its_best_checkpoint_is_evaluated(start, tmp_
     assert row['accuracy'] == pytest.approx(row['score'] / 100) and row['target_tokens'] == 16
   best = max(evaluated, key=lambda row: row['score'])['step']
   assert located.best_step(run) == best
+  assert located.path_of(f'{run}@best') == str(run / f'checkpoint_{best}')
   capsys.readouterr()
   assert evaluate.main(['evaluate', f'--checkpoint={run}@best', f'--output={tmp_path / "out"}', '--report']) == 0
   assert 'glue_sst2' in capsys.readouterr().out
@@ -276,6 +277,9 @@ def test_checkpoints_by_name(tmp_path):
   assert checkpoint_names.split_checkpoint(str(tmp_path / 'a@best')) == (str(tmp_path / 'a@best'), 'latest')
   with pytest.raises(errors.UsageError, match='no run there'):
     list(located.locate(f'{tmp_path}@all'))
+  assert located.path_of('org/name') == 'org/name'
+  with pytest.raises(errors.UsageError, match='expected one checkpoint'):
+    located.path_of(f'{tmp_path}@all')
 
 
 def test_heads_and_labels_follow_from_the_task():

@@ -20,6 +20,7 @@ from t5x_lite.inference.modes import Mode, Options
 from t5x_lite.partitioning import sharding
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
 from t5x_lite.partitioning.rules import STANDARD_RULES
+from t5x_lite.runs import located
 from t5x_lite.training import processes
 
 
@@ -59,7 +60,7 @@ def infer(
   """Writes a row for each line of a file.
 
   Args:
-    checkpoint: whatever `load_pretrained` reads.
+    checkpoint: whatever `load_pretrained` reads, or `RUN@STEP` or `RUN@best`.
     input: path of the lines, or `-` for standard input.
     output: path of the rows, or `-` for standard output. Begun with the same settings, it is gone on with.
     module: the model, where gin tells: its dtype is taken.
@@ -195,7 +196,7 @@ def _loaded(checkpoint: str, module: Any, tokenizer: Tokenizer | None, shape: Me
   if mesh is not None:
     sharding.check_batch(batch_size, mesh, STANDARD_RULES)
   changes = {} if module is None else {'dtype': module.config.dtype}
-  model = pretrained.load_pretrained(checkpoint, mesh=mesh, **changes)
+  model = pretrained.load_pretrained(located.path_of(checkpoint), mesh=mesh, **changes)
   if tokenizer is not None:
     model.tokenizer = tokenizer
   return model

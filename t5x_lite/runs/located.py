@@ -59,6 +59,20 @@ def locate(checkpoint: str) -> Iterator[Found]:
     yield Found(str(integrity.step_folder(path, number)), path, str(number), ours=True)
 
 
+def path_of(checkpoint: str) -> str:
+  """Where the one checkpoint lies that `RUN@STEP` or `RUN@best` means; whatever else there is stays as it is.
+
+  Raises:
+    UsageError: the run has no such checkpoint, or all of them are meant.
+  """
+  which = split_checkpoint(checkpoint)[1]
+  if which == LATEST:
+    return checkpoint
+  if which == ALL:
+    raise errors.UsageError(f'{checkpoint}: expected one checkpoint, RUN, RUN@STEP or RUN@{BEST}')
+  return next(locate(checkpoint)).path
+
+
 def best_step(run: pathlib.Path) -> int:
   """The step of the best checkpoint of a run, as its newest one remembers it; the newest where it was not evaluated."""
   latest = integrity.steps(run)[-1]
