@@ -68,7 +68,19 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
 
 def test_extras_are_those_that_the_readme_offers():
   extras = PROJECT['project']['optional-dependencies']
-  assert set(extras) == {'beam', 'cuda12', 'cuda13', 'tpu', 'hf', 'metrics', 'lm_eval', 'sweep', 'postgresql', 'test', 'dev'}
+  assert set(extras) == {
+    'beam',
+    'cuda12',
+    'cuda13',
+    'tpu',
+    'hf',
+    'metrics',
+    'lm_eval',
+    'sweep',
+    'postgresql',
+    'test',
+    'dev',
+  }
   for extra in re.findall(r"'\.\[(\w+)\]'", (ROOT / 'README.md').read_text()):
     assert extra in extras
 
