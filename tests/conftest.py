@@ -1,5 +1,6 @@
 """Eight CPU devices and strict dtype promotion for every test; a cache folder that no test shares with the user."""
 
+import gc
 import os
 import pathlib
 import signal
@@ -15,6 +16,9 @@ import jax
 
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
+
+# Programs and their traces live as long as the process: to go through them all again and again finds next to nothing.
+gc.set_threshold(20_000, 20, 20)
 
 # Started in the background by a script, this process ignores Ctrl-C, and the tests that press it would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
