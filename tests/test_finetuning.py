@@ -147,24 +147,29 @@ SHORT = ['--gin.TRAIN_STEPS=2', '--gin.BATCH_SIZE=8', '--gin.EVAL_PERIOD=0', '--
 SHORT += ['--gin.VOCABULARY=@embedded_vocabulary()', '--gin.embedded_vocabulary.size=1000', '--gin.VOCAB_SIZE=1104']
 
 
+T5_SIZES = {**TINY, 'num_encoder_layers': 1, 'num_decoder_layers': 1}
+WRITER = [
+  *(f'--gin.T5Config.{name}={size}' for name, size in T5_SIZES.items()),
+  *SHORT,
+  '--gin.TASK_NAME=glue_sst2',
+  "--gin.TASK_FEATURE_LENGTHS={'inputs': 32, 'targets': 16}",
+]
+DATA = ['--gin_file=data/glue.gin', '--gin_file=data/original_files.gin']
+
+
+@pytest.fixture(scope='module')
+def writer(start, tmp_path_factory):
+  """The run of a tiny T5 that writes the labels of SST-2, scored by what it writes."""
+  run = tmp_path_factory.mktemp('writer') / 'run'
+  files = ['--gin_file=models/t5_tiny.gin', '--gin_file=runs/pretrain.gin', *DATA]
+  flags = [f'--gin.TASK_DIRECTORY={start}', f'--gin.MODEL_DIR={run}', '--gin.EVAL_METRICS=True']
+  assert train.main(['train', *files, *WRITER, *flags]) == 0
+  return run
+
+
 @pytest.mark.slow
-def test_a_model_that_writes_is_scored_by_what_it_writes_and_by_ranks(start, tmp_path):
-  run = tmp_path / 'run'
-  files = ('models/t5_tiny.gin', 'runs/pretrain.gin', 'data/glue.gin', 'data/original_files.gin')
-  sizes = {**TINY, 'num_encoder_layers': 1, 'num_decoder_layers': 1}
-  flags = [
-    *(f'--gin_file={file}' for file in files),
-    *(f'--gin.T5Config.{name}={n}' for name, n in sizes.items()),
-    *SHORT,
-  ]
-  flags += [
-    '--gin.TASK_NAME=glue_sst2',
-    f'--gin.TASK_DIRECTORY={start}',
-    f'--gin.MODEL_DIR={run}',
-    '--gin.EVAL_METRICS=True',
-  ]
-  flags += ["--gin.TASK_FEATURE_LENGTHS={'inputs': 32, 'targets': 16}"]
-  assert train.main(['train', *flags]) == 0
+def test_a_model_that_writes_is_scored_by_what_it_writes_and_by_ranks(writer):
+  run = writer
   last = [row for row in rows(run / 'metrics.jsonl') if row['split'] == 'validation'][-1]
   assert 0 <= last['score/accuracy'] <= 100
   assert evaluate.main(['evaluate', f'--checkpoint={run}']) == 0
@@ -179,16 +184,11 @@ def test_a_model_that_writes_is_scored_by_what_it_writes_and_by_ranks(start, tmp
 
 
 @pytest.mark.slow
-def test_a_prompt_is_tuned_saved_evaluated_and_written_behind(start, tmp_path, capsys):
-  sizes = {**TINY, 'num_encoder_layers': 1, 'num_decoder_layers': 1}
-  common = [*(f'--gin.T5Config.{name}={n}' for name, n in sizes.items()), *SHORT, '--gin.TASK_NAME=glue_sst2']
-  common += [f'--gin.TASK_DIRECTORY={start}', "--gin.TASK_FEATURE_LENGTHS={'inputs': 32, 'targets': 16}"]
-  data = ['--gin_file=data/glue.gin', '--gin_file=data/original_files.gin']
-  whole, run = tmp_path / 'whole', tmp_path / 'run'
-  files = ['--gin_file=models/t5_tiny.gin', '--gin_file=runs/pretrain.gin', *data]
-  assert train.main(['train', *files, *common, f'--gin.MODEL_DIR={whole}']) == 0
-  files = ['--gin_file=models/t5_tiny.gin', '--gin_file=runs/finetune.gin', *data]
-  tuned = [*files, '--gin_file=adaptation/prompt_tuning.gin', *common, '--gin.TRAIN_STEPS=6', '--gin.PROMPT_LENGTH=5']
+def test_a_prompt_is_tuned_saved_evaluated_and_written_behind(start, writer, tmp_path, capsys):
+  whole, run = writer, tmp_path / 'run'
+  files = ['--gin_file=models/t5_tiny.gin', '--gin_file=runs/finetune.gin', *DATA]
+  tuned = [*files, '--gin_file=adaptation/prompt_tuning.gin', *WRITER, f'--gin.TASK_DIRECTORY={start}']
+  tuned += ['--gin.TRAIN_STEPS=6', '--gin.PROMPT_LENGTH=5']
   tuned += [f'--gin.INITIAL_CHECKPOINT_PATH={whole}', f'--gin.MODEL_DIR={run}']
   tuned += ['--gin.create_learning_rate_scheduler.base_learning_rate=0.3']
   assert train.main(['train', *tuned]) == 0
