@@ -153,7 +153,7 @@ def test_the_device_always_has_a_step_queued_when_metrics_are_fetched(tmp_path, 
 
 @pytest.mark.parametrize('gain', [math.nan, math.inf])
 def test_divergence_keeps_the_last_good_checkpoint_and_names_it(tmp_path, gain):
-  config = LoopConfig(40, log_period=5, eval_period=0, checkpoint_period=4)
+  config = LoopConfig(16, log_period=5, eval_period=0, checkpoint_period=4)
   with pytest.raises(TrainingDiverged, match=r'diverged at step 12: the loss is .*checkpoint_8, is kept'):
     fakes.train(tmp_path, config, iterator=fakes.FakeIterator({12: gain}))
   assert integrity.steps(tmp_path) == [4, 8]
@@ -163,12 +163,12 @@ def test_divergence_keeps_the_last_good_checkpoint_and_names_it(tmp_path, gain):
 
 
 def test_a_loss_out_of_range_stops_the_run_and_none_of_its_states_is_saved(tmp_path):
-  rule = DivergenceRule(patience=6)
+  rule = DivergenceRule(patience=6, min_history=8)
   config = LoopConfig(100, log_period=50, eval_period=0, checkpoint_period=2, divergence=rule)
-  gains = dict.fromkeys(range(31, 100), 50.0)
-  with pytest.raises(TrainingDiverged, match=r'step 36: .* 6 steps; the last good checkpoint, .*checkpoint_30'):
+  gains = dict.fromkeys(range(13, 100), 50.0)
+  with pytest.raises(TrainingDiverged, match=r'step 18: .* 6 steps; the last good checkpoint, .*checkpoint_12'):
     fakes.train(tmp_path, config, iterator=fakes.FakeIterator(gains))
-  assert integrity.steps(tmp_path)[-1] == 30
+  assert integrity.steps(tmp_path)[-1] == 12
 
 
 def test_a_save_due_at_an_outlier_is_made_up_for_at_the_next_usual_step(tmp_path):
