@@ -80,7 +80,8 @@ def by_the_head(model, texts):
   for index, ((example,),) in enumerate(zip(made, strict=True)):
     row = packing.Row.of([packing.Entry(converter(example.features))], {'encoder': None})
     packing.write_row(row, batch, index, converter)
-  return np.asarray(model.module.apply({'params': model.params}, batch, method='label_logits'))[:, 0]
+  vectors = jax.jit(lambda params: model.module.apply({'params': params}, batch, method='label_logits'))
+  return np.asarray(vectors(model.params))[:, 0]
 
 
 @pytest.mark.slow

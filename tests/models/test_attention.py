@@ -55,8 +55,13 @@ def loss_and_gradients(name, attention, params=None):
   return params, jax.jit(jax.value_and_grad(loss))(params)
 
 
+@functools.cache
+def by_xla(name):
+  return loss_and_gradients(name, 'xla')
+
+
 def check(name, attention):
-  params, expected = loss_and_gradients(name, 'xla')
+  params, expected = by_xla(name)
   _, got = loss_and_gradients(name, attention, params)
   jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), got, expected)
 

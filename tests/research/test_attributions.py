@@ -58,7 +58,7 @@ def test_integrated_gradients_of_a_model_are_complete_with_enough_points(steps):
   model, tokens = Gpt(config), jnp.asarray([[3, 4, 5, 6]], jnp.int32)
   batch = {'decoder_input_tokens': tokens, 'decoder_segment_ids': jnp.ones_like(tokens)}
   batch['decoder_positions'] = jnp.arange(4, dtype=jnp.int32)[None]
-  params = nn.unbox(model.init({'params': jax.random.key(0)}, batch))['params']
+  params = nn.unbox(jax.jit(model.init)({'params': jax.random.key(0)}, batch))['params']
   params = jax.tree.map(lambda x: x * 10 if x.ndim > 1 else x, params)
 
   @jax.jit

@@ -1,6 +1,7 @@
 """What models leave on the way: attention probabilities and hidden states, of every family, scanned and unrolled."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -40,9 +41,13 @@ def rows(name):
   return batch
 
 
-def made(name, **changes):
+def model_of(name, **changes):
   make, config = MODELS[name]
-  model = make(dataclasses.replace(config, **changes))
+  return make(dataclasses.replace(config, **changes))
+
+
+def made(name, **changes):
+  model = model_of(name, **changes)
   params = nn.unbox(jax.jit(model.init)({'params': jax.random.key(0)}, rows(name)))['params']
   # Larger than they are initialised, so that attention is not even.
   larger = lambda path, x: x * 3 if path[-1].key == 'kernel' else x  # noqa: E731
@@ -60,12 +65,17 @@ def unstacked(params):
   return found
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def look(model, params, batch):
+  """Attention probabilities and hidden states."""
+  return intermediates.attentions(model, params, batch), intermediates.hidden_states(model, params, batch)
+
+
 @pytest.fixture(scope='module', params=list(MODELS))
 def case(request):
   model, params = made(request.param)
   batch = rows(request.param)
-  look = jax.jit(lambda p: (intermediates.attentions(model, p, batch), intermediates.hidden_states(model, p, batch)))
-  return request.param, model, params, batch, look(params)
+  return request.param, model, params, batch, look(model, params, batch)
 
 
 def test_rows_of_attention_sum_to_one_and_see_no_padding(case):
@@ -123,12 +133,9 @@ def test_given_vectors_take_the_place_of_those_of_the_tokens(case):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', list(MODELS))
 def test_scanned_and_unrolled_layers_leave_the_same(name):
-  (scanned, params), (unrolled, _) = made(name), made(name, scan_layers=False, remat_policy='minimal')
-  own = unstacked(params)
-  batch = rows(name)
-  for look in (intermediates.attentions, intermediates.hidden_states):
-    expected = jax.jit(lambda p, look=look: look(scanned, p, batch))(params)
-    found = jax.jit(lambda p, look=look: look(unrolled, p, batch))(own)
+  scanned, params = made(name)
+  unrolled, batch = model_of(name, scan_layers=False, remat_policy='minimal'), rows(name)
+  for found, expected in zip(look(unrolled, unstacked(params), batch), look(scanned, params, batch), strict=True):
     assert sorted(found) == sorted(expected)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), found, expected)
 

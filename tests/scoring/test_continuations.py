@@ -171,11 +171,12 @@ def test_bits_are_those_of_every_passage_by_itself(name):
   config = _config(converter, CausalLM() if name == 'gpt' else PrefixLM())
   trainer, params = _trainer(module, config)
   measured = continuations.measure(trainer, params, config, CHOSEN)
+  forward = jax.jit(lambda batch: module.apply({'params': params}, batch, deterministic=True))
   nll, size = 0.0, 0
   for passage in (passage for text in TEXTS for passage in cut(text, CHOSEN)):
     size += len(passage.continuation.encode())
     for batch, places, wanted in asked(*Letters().encode_batch(passage)):
-      logits = np.asarray(module.apply({'params': params}, batch, deterministic=True), np.float64)
+      logits = np.asarray(forward(batch), np.float64)
       for place, token in zip(places, wanted, strict=True):
         row = logits[0, place]
         nll += np.log(np.exp(row).sum()) - row[token]
