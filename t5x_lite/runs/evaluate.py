@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,11 +15,13 @@ from t5x_lite.data import dataset_checks, dataset_config, features
 from t5x_lite.data import task as tasks
 from t5x_lite.data.dataset_config import DatasetConfig
 from t5x_lite.data.encoder.features import EncoderTaskFeatures
+from t5x_lite.data.task import Task
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
 from t5x_lite.runs.located import Found, locate
+from t5x_lite.runs.written import Written
 from t5x_lite.scoring import choices as choices_lib
 from t5x_lite.scoring import continuations as continuations_lib
-from t5x_lite.scoring import items, language, page, review, submission
+from t5x_lite.scoring import items, language
 from t5x_lite.scoring.choices import Choices
 from t5x_lite.scoring.continuations import Continuations
 from t5x_lite.scoring.scorer import Scorer
@@ -29,7 +30,7 @@ from t5x_lite.training.learner import Learner
 from t5x_lite.training.steps import Trainer
 from t5x_lite.training.writers import to_json
 
-METRICS, PREDICTIONS, SUBMISSIONS = 'metrics.jsonl', 'predictions', 'submissions'
+METRICS = 'metrics.jsonl'
 _MEAN = 'mean'
 
 
@@ -76,9 +77,8 @@ def evaluate(
   dataset_checks.check_values(dataset)
   own = dataset_config.of_each_task(dataset)
   members = [tasks.tasks(each.mixture_or_task_name)[0] for each in own.values()]
-  of_mixture = {member.name for member in tasks.tasks(dataset.mixture_or_task_name)}
   families.check(module, dataset.features)
-  asked = [] if choices is None else choices_lib.members(choices)
+  further = () if choices is None else choices_lib.members(choices)
   families.check_labels(module, dataset.features, members)
   chosen = list(locate(checkpoint))
   spec = features.batch_spec(dataset.features, dataset.task_feature_lengths, dataset.batch_size)
@@ -90,35 +90,11 @@ def evaluate(
     if items.can_predict(member, dataset)
   }
   folder = pathlib.Path(output).expanduser() if output else chosen[0].run / 'eval'
+  suite = _Suite(trainer, dataset, own, members, scorers, eval_steps, continuations, further, choices, limit)
   table: list[dict[str, Any]] = []
   for found in chosen:
     params = _params(trainer, found, isinstance(dataset.features, EncoderTaskFeatures))
-    rows = []
-    for member in members:
-      if member.name not in scorers and continuations is not None:
-        values = continuations_lib.measure(trainer, params, own[member.name], continuations)
-      elif member.name not in scorers:
-        values = language.measure(trainer, params, own[member.name], eval_steps)
-      else:
-        scorer = scorers[member.name]
-        predictions = scorer.predict(params)
-        values = scorer.score(predictions) | {'examples': len(predictions)}
-        if processes.is_primary():
-          path = _write_predictions(folder, found.name, dataset.split, scorer, predictions)
-          if report:
-            _write_page(path.with_suffix('.html'), found.name, dataset.split, scorer, predictions, values)
-      rows.append({'checkpoint': found.name, 'task': member.name, 'split': dataset.split, **values})
-    for member in asked:
-      assert choices is not None
-      values = choices_lib.measure(trainer, params, dataset, member, choices, limit)
-      row = next((row for row in rows if row['task'] == member.name), None)
-      if row is None:
-        rows.append({'checkpoint': found.name, 'task': member.name, 'split': dataset.split, **values})
-      else:
-        row |= values
-    averaged = [row for row in rows if row['task'] in of_mixture]  # without what is only evaluated: AX, MNLI mismatched
-    if len(averaged) > 1 and (mean := _mean(averaged)) is not None:
-      rows.append({'checkpoint': found.name, 'task': _MEAN, 'split': dataset.split, 'score': mean})
+    rows = suite.measure(params, Written(folder, found.name, dataset.split, report))
     table += rows
     if processes.is_primary():
       _append(folder / METRICS, rows)
@@ -126,6 +102,54 @@ def evaluate(
     print(render(table))
     print(f'\nwritten to {folder}')
   return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _Suite:
+  """What is asked of every checkpoint; fields are named as arguments of `evaluate` are.
+
+  `own` has the data of each of `members`, the tasks of the mixture; `scorers` are of those with answers; `further` are
+  the tasks of `choices`.
+  """
+
+  trainer: Trainer
+  dataset: DatasetConfig
+  own: Mapping[str, DatasetConfig]
+  members: Sequence[Task]
+  scorers: Mapping[str, Scorer]
+  eval_steps: int | None
+  continuations: Continuations | None
+  further: Sequence[Task]
+  choices: Choices | None
+  limit: int | None
+
+  def measure(self, params: Any, written: Written) -> list[dict[str, Any]]:
+    """A row for each task, and one for their mean. Predictions are written as soon as those of a task are made."""
+    values: dict[str, dict[str, Any]] = {}
+    for member in self.members:
+      if member.name in self.scorers:
+        scorer = self.scorers[member.name]
+        predictions = scorer.predict(params)
+        values[member.name] = scorer.score(predictions) | {'examples': len(predictions)}
+        if processes.is_primary():
+          written.add(scorer, predictions, values[member.name])
+      else:
+        values[member.name] = self._of_text(params, self.own[member.name])
+    for member in self.further:
+      assert self.choices is not None
+      scores = choices_lib.measure(self.trainer, params, self.dataset, member, self.choices, self.limit)
+      values[member.name] = values.get(member.name, {}) | scores
+    rows = [written.row(name, own) for name, own in values.items()]
+    of_mixture = {member.name for member in tasks.tasks(self.dataset.mixture_or_task_name)}
+    averaged = [row for row in rows if row['task'] in of_mixture]  # without what is only evaluated: AX, MNLI mismatched
+    if len(averaged) > 1 and (mean := _mean(averaged)) is not None:
+      rows.append(written.row(_MEAN, {'score': mean}))
+    return rows
+
+  def _of_text(self, params: Any, dataset: DatasetConfig) -> dict[str, float]:
+    if self.continuations is not None:
+      return continuations_lib.measure(self.trainer, params, dataset, self.continuations)
+    return language.measure(self.trainer, params, dataset, self.eval_steps)
 
 
 def render(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -170,51 +194,6 @@ def _mean(rows: Sequence[Mapping[str, Any]]) -> float | None:
   scores = [row.get('score') for row in rows]
   known = [score for score in scores if score is not None]
   return sum(known) / len(known) if len(known) == len(scores) else None
-
-
-def _write_predictions(
-  folder: pathlib.Path, name: str, split: str, scorer: Scorer, predictions: Sequence[items.Prediction]
-) -> pathlib.Path:
-  """The predictions as JSON lines, whose file is returned, and in the format of the benchmark's server, if any."""
-  task, made = scorer.task.name, scorer.items
-  path = folder / PREDICTIONS / name / f'{task}-{split}.jsonl'
-  path.parent.mkdir(parents=True, exist_ok=True)
-  with path.open('w', encoding='utf-8') as file:
-    for number, (item, own) in enumerate(zip(made, predictions, strict=True)):
-      index = next((item.record[key] for key in ('idx', 'id') if key in item.record), number)
-      row = {'index': _plain(index), 'reference': _plain(item.reference), 'prediction': _plain(own.value)}
-      row |= {} if own.loss is None else {'loss': round(own.loss, 6)}
-      print(json.dumps(row | {'details': _plain(own.shown)}, ensure_ascii=False), file=file)
-  written = submission.submission(task, split, made, predictions)
-  if written is not None:
-    target = folder / SUBMISSIONS / name / written.name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(written.text, encoding='utf-8')
-  return path
-
-
-def _write_page(
-  path: pathlib.Path,
-  name: str,
-  split: str,
-  scorer: Scorer,
-  predictions: Sequence[items.Prediction],
-  values: Mapping[str, float],
-) -> None:
-  """What is to be seen of the predictions, as a page."""
-  found = review.review(scorer.task, scorer.metrics, scorer.items, predictions)
-  path.write_text(page.render(f'{scorer.task.name}, {split}, checkpoint {name}', values, found), encoding='utf-8')
-
-
-def _plain(value: Any) -> Any:
-  """A value as JSON has it."""
-  if isinstance(value, Mapping):
-    return {str(key): _plain(part) for key, part in value.items()}
-  if isinstance(value, list | tuple | set | frozenset):
-    return [_plain(part) for part in value]
-  if hasattr(value, 'item') and not isinstance(value, str):
-    return value.item() if getattr(value, 'size', 1) == 1 else value.tolist()
-  return value
 
 
 def _append(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
