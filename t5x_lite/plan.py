@@ -4,7 +4,8 @@ Compiles the step that the run would take, with the compiler of the topology, wh
 device by kind, FLOPs, collectives by mesh axis, step time and MFU by a roofline, days and chip-hours, and whether it
 fits (exit code 0 either way). Topologies of TPUs want the extra `tpu`: v4, v5e, v5p and v6e, as `v5p:4x4x4`, and
 several slices of them, as `v5e:16x16*2`. For a CPU or GPU the local compiler is asked: `cpu:8`, `gpu`, or nothing for
-all local devices. `--search` tries meshes, remat policies and numbers of microbatches and ranks them.
+all local devices. `--search` tries meshes, remat policies and numbers of microbatches and ranks them. `--quick` has the
+compiler take the least effort: memory and collectives are soon known, and the step time is an upper bound.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from t5x_lite.cli import command
 from t5x_lite.core import errors
 
 _STEPS = ('train', 'eval', 'decode')
-_GIVEN = ('topology', 'step', 'search', 'num_compiled', 'as_json')
+_GIVEN = ('topology', 'step', 'search', 'num_compiled', 'quick', 'as_json')
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -27,6 +28,9 @@ def _define(values: flags.FlagValues) -> None:
   flags.DEFINE_bool('search', False, 'Rank meshes, remat policies and numbers of microbatches.', flag_values=values)
   flags.DEFINE_integer(
     'search_compile', 3, 'How many of the best to compile, the rest being estimated.', lower_bound=1, flag_values=values
+  )
+  flags.DEFINE_bool(
+    'quick', False, 'Compile with the least effort: soon done, and its time an upper bound.', flag_values=values
   )
   flags.DEFINE_bool('json', False, 'Print one JSON object, for machines.', flag_values=values)
 
@@ -45,6 +49,7 @@ def _plan(session: command.Session) -> int | None:
     step=given.step,
     search=given.search,
     num_compiled=given.search_compile,
+    quick=given.quick,
     as_json=given.json,
   )
 

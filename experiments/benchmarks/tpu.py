@@ -2,7 +2,7 @@
 
     pip install '.[tpu]'
     python experiments/benchmarks/tpu.py peer --t5x=T5X_CHECKOUT [--rounds=1]
-    python experiments/benchmarks/tpu.py devices
+    python experiments/benchmarks/tpu.py devices [--quick]
 
 `peer`: the train step of T5 1.1 base on v5e:2x4, 128 rows of 512 / 114, bfloat16, no dropout, by
 `python -m t5x_lite.plan` and by T5X's own network (see `tpu_peers.py`), taking turns: layers unrolled with no product
@@ -11,6 +11,7 @@ computed again, and scanned with all of a layer computed again; parameters on ev
 
 `devices`: memory of a device for T5 1.1 xxl (11B), fully sharded, from 8 devices of v5p to 512, with 8 rows a device.
 The ratio is of the state (parameters and optimiser), times devices, to what 8 devices hold: 1 is exactly 1 / devices.
+`--quick` has the compiler take the least effort, see `plan`.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ def last_json(command: list[str]) -> dict[str, Any]:
   return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def plan(gin_files: list[str], topology: str, settings: list[str]) -> dict[str, Any]:
+def plan(gin_files: list[str], topology: str, settings: list[str], flags: tuple[str, ...] = ()) -> dict[str, Any]:
   """What `plan` says."""
   command = [sys.executable, '-m', 't5x_lite.plan', *(f'--gin_file={name}' for name in gin_files)]
-  command += [f'--topology={topology}', '--json', *(f'--gin.{setting}' for setting in settings)]
+  command += [f'--topology={topology}', '--json', *flags, *(f'--gin.{setting}' for setting in settings)]
   return last_json(command)
 
 
@@ -74,13 +75,13 @@ def peer(checkout: str, rounds: int) -> None:
     print(f'| {form}, {whose} | {memory / GIB:.2f} | {ratios[0]:.2f} | {seconds:.0f} | {ratios[1]:.2f} |')
 
 
-def devices() -> None:
+def devices(flags: tuple[str, ...]) -> None:
   """The curve of xxl."""
   print('| topology | devices | state, GiB | x devices / 8 | all, GiB | fits |\n|---|---|---|---|---|---|')
   first = None
   for topology, count in CURVE.items():
     settings = [f'BATCH_SIZE={8 * count}', 'ACTIVATION_DTYPE=bfloat16', 'REMAT_POLICY=full', 'Learner.vocab_chunk=4096']
-    found = plan(['t5_1_1_xxl.gin', 'meshes/fsdp.gin'], topology, settings)
+    found = plan(['t5_1_1_xxl.gin', 'meshes/fsdp.gin'], topology, settings, flags)
     memory = found['memory']
     state = memory['parameters_bytes'] + memory['optimizer_bytes']
     first = first or state * count
@@ -94,12 +95,13 @@ def main() -> None:
   beside = commands.add_parser('peer')
   beside.add_argument('--t5x', required=True, help="T5X's repository")
   beside.add_argument('--rounds', type=int, default=1)
-  commands.add_parser('devices')
+  curve = commands.add_parser('devices')
+  curve.add_argument('--quick', action='store_true', help='the least effort')
   args = parser.parse_args()
   if args.command == 'peer':
     peer(args.t5x, args.rounds)
   else:
-    devices()
+    devices(('--quick',) if args.quick else ())
 
 
 if __name__ == '__main__':

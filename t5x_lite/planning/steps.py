@@ -28,6 +28,8 @@ from t5x_lite.training.steps import Trainer
 
 STEPS = ('train', 'eval', 'decode')
 
+_LEAST_EFFORT = {'exec_time_optimization_effort': -1.0}
+
 _EOS = 1  # Any id would do: which one ends a row changes nothing in the program's shapes.
 
 Spec = Mapping[str, jax.ShapeDtypeStruct]
@@ -92,6 +94,8 @@ class Planner:
     topology: the devices.
     step: one of `STEPS`.
     offload_optimizer: whether the optimiser's state waits in the host's memory.
+    quick: whether the compiler is to take the least effort: the same operations and collectives and nearly the same
+      memory, but a slower program, so that the time is an upper bound.
 
   Raises:
     UsageError: no such step, or the model does not write, and is to decode.
@@ -105,6 +109,7 @@ class Planner:
     step: str = 'train',
     *,
     offload_optimizer: bool = False,
+    quick: bool = False,
   ):
     if step not in STEPS:
       raise errors.unknown('step', step, STEPS)
@@ -113,7 +118,7 @@ class Planner:
         f'model {type(learner.module).__name__} writes no tokens one by one: expected --step=train or --step=eval'
       )
     self.learner, self.spec, self.topology, self.step = learner, dict(spec), topology, step
-    self.offload_optimizer = offload_optimizer
+    self.offload_optimizer, self.quick = offload_optimizer, quick
     self.training_flops = learner.module.flops_per_step(spec)
     self._estimator: analytic.Estimator | None = None
     self._meshes: dict[MeshShape, jax.sharding.Mesh] = {}
@@ -184,7 +189,7 @@ class Planner:
     start = time.perf_counter()
     lowered = _lower(trainer, self.step)
     try:
-      compiled, text = _compile(lowered, self.topology)
+      compiled, text = _compile(lowered, self.topology, quick=self.quick)
     except jax.errors.JaxRuntimeError as error:
       if 'RESOURCE_EXHAUSTED' not in str(error):
         raise
@@ -235,14 +240,14 @@ def _without_cache() -> Iterator[None]:
     jax.config.update(name, before)
 
 
-def _compile(lowered: jax.stages.Lowered, topology: Topology) -> tuple[jax.stages.Compiled, str]:
+def _compile(lowered: jax.stages.Lowered, topology: Topology, *, quick: bool) -> tuple[jax.stages.Compiled, str]:
   """The program, and its text.
 
   A TPU compiler may be newer than jaxlib, and its programs have what jaxlib cannot read: it writes the text itself too.
   """
   with _without_cache(), tempfile.TemporaryDirectory() as folder:
-    dump = {'xla_dump_to': folder, 'xla_dump_hlo_as_text': True} if topology.chip.dims else None
-    compiled = lowered.compile(compiler_options=dump)
+    options = {'xla_dump_to': folder, 'xla_dump_hlo_as_text': True} if topology.chip.dims else {}
+    compiled = lowered.compile(compiler_options=options | (_LEAST_EFFORT if quick else {}))
     try:
       return compiled, compiled.as_text()
     except jax.errors.JaxRuntimeError:

@@ -34,6 +34,7 @@ def plan(
   step: str = 'train',
   search: bool = False,
   num_compiled: int = 3,
+  quick: bool = False,
   as_json: bool = False,
 ) -> int:
   """Compiles a step for a topology and prints what it needs. Reads no data and no vocabulary, and writes nothing.
@@ -51,6 +52,7 @@ def plan(
     step: 'train', 'eval' or 'decode'.
     search: rank meshes, remat policies and numbers of microbatches instead, for training.
     num_compiled: how many of them to compile.
+    quick: compile with the least effort, so that the time is an upper bound.
     as_json: print one JSON object for machines.
 
   Returns:
@@ -67,7 +69,8 @@ def plan(
   if learner.max_predictions is None:
     most = row_predictions.most_predicted(objective, features, task_feature_lengths)
     learner = dataclasses.replace(learner, max_predictions=most)
-  planner = Planner(learner, spec, chips.topology(topology), step, offload_optimizer=offload_optimizer)
+  where = chips.topology(topology)
+  planner = Planner(learner, spec, where, step, offload_optimizer=offload_optimizer, quick=quick)
   steps = train_steps if step == 'train' else None
   if not search:
     made = planner.compile(mesh)

@@ -243,6 +243,21 @@ def test_estimates_grow_and_shrink_as_compiled_plans_do(plans):
   assert made.estimate(MeshShape(), 'none', 2).memory.activations == pytest.approx(none.activations / 2, rel=1e-6)
 
 
+def test_a_quick_plan_asks_the_compiler_for_the_least_effort(monkeypatch):
+  asked, compiled = [], jax.stages.Lowered.compile
+  keep = lambda lowered, compiler_options=None: asked.append(compiler_options) or compiled(lowered, compiler_options)  # noqa: E731
+  monkeypatch.setattr(jax.stages.Lowered, 'compile', keep)
+  module, sides = FAMILIES['gpt']
+  spec, topology = spec_of(sides), chips.topology('cpu:8')
+  usual, quick = (
+    Planner(learner_of(module), spec, topology, 'eval', quick=chosen).compile(MeshShape(1, 8))
+    for chosen in (False, True)
+  )
+  assert asked == [{}, {'exec_time_optimization_effort': -1.0}]
+  assert [(row.kind, row.axes) for row in quick.collectives] == [(row.kind, row.axes) for row in usual.collectives]
+  assert quick.memory.parameters == usual.memory.parameters and quick.collectives
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec('libtpu') is None, reason='the TPU compiler is not installed')
 def test_a_slice_of_tpus_needs_no_tpu():
@@ -255,6 +270,8 @@ def test_a_slice_of_tpus_needs_no_tpu():
   assert plan.fits and plan.memory.limit == int(15.75 * 2**30)
   assert plan.memory.activations > 0 and plan.mfu > 0
   assert all(row.axes == ('fsdp',) for row in plan.collectives) and plan.collectives
+  quick = Planner(learner_of(MODULE), spec_of(('encoder', 'decoder')), topology, quick=True).compile(MeshShape(1, 4))
+  assert quick.memory.total == pytest.approx(plan.memory.total, rel=0.2) and quick.time.step >= plan.time.step
   for name, count in (('v5e:1x1', 1), ('v6e:1x1', 1), ('v5p:1x1x1', 1), ('v5p:2x1x1', 2)):
     assert len(chips.topology(name).devices) == count
   with pytest.raises(UsageError, match='the TPU compiler knows no such slice'):
