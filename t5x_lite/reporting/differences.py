@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import collections
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
+from t5x_lite.core import idle
 from t5x_lite.reporting.facts import Facts
 
 DIFFERS, HOW, SEED, INERT, SAME = 'differs', 'how', 'seed', 'inert', 'same'
 KINDS = (DIFFERS, INERT, HOW, SEED, SAME)  # as they are listed
 
 _SEEDS = ('.seed', '.random_seed')
-
-Values = Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,41 +30,6 @@ class Line:
   values: tuple[str | None, ...]
   kind: str
   reason: str = ''
-
-
-@dataclasses.dataclass(frozen=True)
-class _Rule:
-  """Parameters that do nothing while another one, of the same object, has some value."""
-
-  idle: frozenset[str]
-  switch: str
-  off: Callable[[object], bool]
-  reason: str
-
-
-def _rule(idle: str, switch: str, off: Callable[[object], bool], reason: str) -> _Rule:
-  return _Rule(frozenset(idle.split()), switch, off, reason)
-
-
-def _is_off(value: object) -> bool:
-  return value is None or value == 0
-
-
-_RULES = (
-  _rule('experts_per_token capacity_factor load_balancing_loss', 'num_experts', _is_off, 'there are no experts'),
-  _rule(
-    'relative_attention_num_buckets relative_attention_max_distance',
-    'positions',
-    lambda value: value != 'relative',
-    'positions are not relative',
-  ),
-  _rule('rotary_base', 'positions', lambda value: value != 'rotary', 'positions are not rotary'),
-  _rule('num_global_tokens max_global_tokens', 'attention_window', _is_off, 'attention has no window'),
-  _rule('min_delta', 'patience', _is_off, 'nothing stops early'),
-  _rule('seed', 'shuffle', lambda value: value is False, 'nothing is shuffled'),
-  _rule('resize_vocabulary restart_steps', 'initial_checkpoint_path', _is_off, 'the run starts from nothing'),
-  _rule('num_labels', 'heads', lambda value: isinstance(value, tuple) and set(value) == {'lm'}, 'no head has labels'),
-)
 
 
 def compare(facts: Sequence[Facts], may_change: Callable[[str], bool]) -> list[Line]:
@@ -104,7 +67,7 @@ def _line(
   name: str, values: tuple[str | None, ...], key: str, facts: Sequence[Facts], may_change: Callable[[str], bool]
 ) -> Line:
   known = {value for run, value in zip(facts, values, strict=True) if run.values}
-  reasons = [_idle(key, run.values) for run in facts if key in run.values]
+  reasons = [idle.reason(key, run.values) for run in facts if key in run.values]
   reason = reasons[0] if all(reasons) else ''
   if len(known) < 2:
     return Line(name, values, SAME, reason)
@@ -114,23 +77,6 @@ def _line(
   if last.endswith(_SEEDS):
     return Line(name, values, SEED)
   return Line(name, values, HOW if may_change(last) else DIFFERS)
-
-
-def _idle(key: str, values: Values) -> str:
-  """Why a parameter has no effect in a run; empty if it has one, or nothing is known."""
-  owner, _, parameter = key.rpartition('.')
-  for rule in _RULES:
-    switch = f'{owner}.{rule.switch}'
-    if parameter in rule.idle and switch in values and rule.off(_literal(values[switch])):
-      return rule.reason
-  return ''
-
-
-def _literal(text: str) -> object:
-  try:
-    return ast.literal_eval(text)
-  except (ValueError, SyntaxError):
-    return text  # a reference
 
 
 def _idle_bindings(facts: Sequence[Facts], lines: Sequence[Line]) -> list[Line]:

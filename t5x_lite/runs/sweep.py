@@ -74,6 +74,7 @@ def sweep(
       pass
   name, resolver = folder.name, _Resolver(variants)
   made = plan_lib.make(plan, resolver, _chosen(plan, folder))
+  _check_known(made, folder, name)
   print(plan_text.render(made, name), flush=True)
   if plan.sampler in spec.ADAPTIVE:
     search.optuna(f'Sweep.sampler={plan.sampler!r}')
@@ -83,9 +84,10 @@ def sweep(
   folder.mkdir(parents=True, exist_ok=True)
   with _hold(folder):
     kept = study.open_study(plan, folder, storage, name)
-    prepare = functools.partial(_prepare, folder=folder, name=name, search_paths=search_paths)
+    prepare = functools.partial(_prepare, folder=folder, name=name)
     prepare(made)
-    ended = conduct.conduct(made, folder, started, parallel, _hooks(made, resolver, kept, prepare), again=retry_failed)
+    hooks = _hooks(made, resolver, kept, prepare)
+    ended = conduct.conduct(made, folder, started, parallel, hooks, again=retry_failed, search_paths=search_paths)
     _results(folder)
   return _exit_code(ended)
 
@@ -100,9 +102,10 @@ def _chosen(plan: Sweep, folder: pathlib.Path) -> list[Arm]:
   return [spec.at(plan, arm['axes'], arm['name']) for arm in arms if arm['name'] not in own]
 
 
-def _prepare(made: Plan, folder: pathlib.Path, name: str, search_paths: Sequence[str]) -> None:
-  _write_plan(made, folder, name)
-  conduct.prepare(made, folder, search_paths)
+def _prepare(made: Plan, folder: pathlib.Path, name: str) -> None:
+  _check_known(made, folder, name)
+  conduct.write(folder / outcomes.SWEEP, json.dumps(made.as_json(name), indent=2, ensure_ascii=False) + '\n')
+  conduct.prepare(made, folder)
 
 
 def _hooks(made: Plan, resolver: _Resolver, kept: study.Study | None, prepare: Callable[[Plan], None]) -> conduct.Hooks:
@@ -153,7 +156,10 @@ def _exit_code(ended: Sequence[Outcome]) -> int:
     names = ', '.join(f'{outcome.arm} seed {outcome.seed}' for outcome in failed[:5])
     more = f' and {len(failed) - 5} more' if len(failed) > 5 else ''
     print(f'{len(failed)} runs failed ({names}{more}); --retry_failed begins them again')
-  return 1 if failed else 0
+  unsaid = next((outcome for outcome in ended if outcome.status == outcomes.COMPLETE and outcome.note), None)
+  if unsaid is not None:
+    print(f'{unsaid.arm} seed {unsaid.seed} is complete, but: {unsaid.note}')
+  return 1 if failed or unsaid is not None else 0
 
 
 @contextlib.contextmanager
@@ -167,30 +173,32 @@ def _hold(folder: pathlib.Path) -> Iterator[None]:
     yield
 
 
-def _write_plan(made: Plan, folder: pathlib.Path, name: str) -> None:
-  """Writes `sweep.json`, which may add arms, seeds and metrics to the one that is there, and change none.
+def _check_known(made: Plan, folder: pathlib.Path, name: str) -> None:
+  """Compares a plan with the one that lies in the folder, to which it may add arms, seeds and metrics.
 
   Raises:
-    UsageError: it would.
+    UsageError: it changes or leaves out what is there: it is another sweep.
   """
   path = folder / outcomes.SWEEP
-  own = made.as_json(name)
-  if path.exists():
-    known = json.loads(path.read_text(encoding='utf-8'))
-    before = {arm['name']: arm for arm in known['arms']}
-    for arm in own['arms']:
-      if arm['name'] in before and before[arm['name']]['values'] != arm['values']:
-        raise errors.UsageError(
-          f'--output={folder}: arm {arm["name"]!r} was begun with other values; choose another folder (arms and seeds '
-          'may be added, not changed)'
-        )
-    if own['evaluations'] != known.get('evaluations', own['evaluations']) and _begun(folder):
-      raise errors.UsageError(f'--output={folder}: the sweep was begun with other evaluations; choose another folder')
-  conduct.write(path, json.dumps(own, indent=2, ensure_ascii=False) + '\n')
-
-
-def _begun(folder: pathlib.Path) -> bool:
-  return (folder / conduct.JOBS).exists()
+  if not path.exists() or not (folder / conduct.JOBS).exists():  # or no run has begun
+    return
+  own, known = made.as_json(name), json.loads(path.read_text(encoding='utf-8'))
+  values = {arm['name']: arm['values'] for arm in own['arms']}
+  before = {arm['name']: arm['values'] for arm in known['arms']}
+  changed = next((arm for arm in before if arm in values and before[arm] != values[arm]), None)
+  left_out = [f'arm {arm!r}' for arm in before if arm not in values]
+  left_out += [f'seed {seed}' for seed in known['seeds'] if seed not in own['seeds']]
+  if changed is not None:
+    what = f'arm {changed!r} was begun with other values'
+  elif left_out:
+    what = f'the sweep there has {left_out[0]}, and this one has not'
+  elif own['evaluations'] != known.get('evaluations', own['evaluations']):
+    what = 'the sweep was begun with other evaluations'
+  else:
+    return
+  raise errors.UsageError(
+    f'--output={folder}: {what}; choose another folder (arms and seeds may be added, not changed or left out)'
+  )
 
 
 class _Resolver:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from t5x_lite.core import errors
 from t5x_lite.sweeps import ended, outcomes, supervise
 from t5x_lite.sweeps import plan as plan_lib
 from t5x_lite.sweeps.ended import Run
@@ -43,15 +44,10 @@ def runs(plan: Plan, folder: pathlib.Path) -> list[Run]:
   ]
 
 
-def prepare(plan: Plan, folder: pathlib.Path, search_paths: Sequence[str] = ()) -> None:
-  """Writes the gin file of each arm, and what each run has to do, unless that is there."""
+def prepare(plan: Plan, folder: pathlib.Path) -> None:
+  """Writes the gin file of each arm."""
   for arm in plan.arms:
     write(folder / outcomes.ARMS / arm.arm.name / ARM_FILE, arm.text)
-  for run in runs(plan, folder):
-    if not (run.job / supervise.JOB).exists():
-      write(
-        run.job / supervise.JOB, json.dumps({'commands': list(_commands(plan, folder, run, search_paths))}, indent=2)
-      )
 
 
 def _commands(
@@ -99,7 +95,14 @@ class Hooks:
 
 
 def conduct(
-  plan: Plan, folder: pathlib.Path, engine: Engine, parallel: int, hooks: Hooks, *, again: bool = False
+  plan: Plan,
+  folder: pathlib.Path,
+  engine: Engine,
+  parallel: int,
+  hooks: Hooks,
+  *,
+  again: bool = False,
+  search_paths: Sequence[str] = (),
 ) -> list[Outcome]:
   """Runs what has no outcome yet, and returns all outcomes, in the order of arms and seeds.
 
@@ -110,8 +113,12 @@ def conduct(
     parallel: how many at once.
     hooks: what is asked and told meanwhile.
     again: whether runs that have failed are begun again.
+    search_paths: folders of gin files, for the evaluations.
+
+  Raises:
+    UsageError: a run is complete that does not know a metric, and none is that does. Runs that go on are stopped.
   """
-  conductor = _Conductor(plan, folder, engine, hooks)
+  conductor = _Conductor(plan, folder, engine, hooks, search_paths)
   if again:
     conductor.forget_failures()
   try:
@@ -135,8 +142,9 @@ class _Going:
 class _Conductor:
   """The state of a sweep."""
 
-  def __init__(self, plan: Plan, folder: pathlib.Path, engine: Engine, hooks: Hooks):
+  def __init__(self, plan: Plan, folder: pathlib.Path, engine: Engine, hooks: Hooks, search_paths: Sequence[str]):
     self._plan, self._folder, self._engine, self._hooks = plan, folder, engine, hooks
+    self._search_paths = search_paths
     self._runs = runs(plan, folder)
     self._found: dict[ended.Key, Outcome] = {}
     self._orders: dict[ended.Key, str | None] = {}
@@ -146,11 +154,12 @@ class _Conductor:
     self.written: list[Outcome] = []
 
   def forget_failures(self) -> None:
-    """Takes away the notes of runs that have failed, so that they are begun again; what they have saved stays."""
+    """Has runs that have failed be begun again, but for what was pruned; what they have done and saved stays."""
     for run in self._runs:
       outcome = ended.judge(run, self._plan)
-      if outcome is not None and outcome.status == outcomes.FAILED and self._engine.find(run.job) is None:
-        (run.job / supervise.ATTEMPTS).unlink()
+      failed = outcome is not None and outcome.status == outcomes.FAILED and not outcome.note.startswith(ended.PRUNED)
+      if failed and self._engine.find(run.job) is None:
+        supervise.note(run.job, {'codes': {}, 'seconds': 0.0, 'stopped': True, ended.FORGIVEN: True})
 
   def run(self, parallel: int) -> None:
     """Until all runs have an outcome."""
@@ -168,6 +177,7 @@ class _Conductor:
           self._waiting.appendleft(going.run)
       if over:
         self._write()
+        self._check_metrics()
         for name in dict.fromkeys(going.run.planned.arm.name for going in over):
           self._tell_of_arm(name)
       self._prune()
@@ -188,6 +198,7 @@ class _Conductor:
       else:
         self._waiting.append(run)
     self._write()
+    self._check_metrics()
     for name in dict.fromkeys(run.planned.arm.name for run in among):
       self._tell_of_arm(name)
 
@@ -202,6 +213,9 @@ class _Conductor:
     return bool(self._waiting)
 
   def _start(self, run: Run) -> None:
+    # Written anew each time: the folder may have moved, and the command or a search path changed.
+    commands = list(_commands(self._plan, self._folder, run, self._search_paths))
+    write(run.job / supervise.JOB, json.dumps({'commands': commands}, indent=2))
     noted = len(supervise.attempts(run.job))
     self._going.append(_Going(run, self._engine.start(run.job), noted))
 
@@ -234,6 +248,14 @@ class _Conductor:
     order = [(arm.arm.name, seed) for arm in self._plan.arms for seed in self._plan.sweep.seeds]
     self.written = [found[key] for key in order if key in found]
     outcomes.write(self._folder, self.written)
+
+  def _check_metrics(self) -> None:
+    """Raises UsageError for a metric that no complete run knows: a misspelt name is not waited for to the end."""
+    complete = [each for each in self.written if each.status == outcomes.COMPLETE]
+    for metric in self._plan.sweep.metrics if complete else ():
+      if not any(metric in each.metrics or metric in each.not_finite for each in complete):
+        first = complete[0]
+        raise errors.UsageError(f'metric {metric!r}: {first.arm} seed {first.seed} is complete and has {first.note}')
 
   def _tell_of_arm(self, name: str) -> None:
     """Says that an arm has ended, if all its runs have."""

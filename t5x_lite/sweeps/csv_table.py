@@ -58,5 +58,5 @@ def _line(plan: Plan, counts: Mapping[str, int], result: Result) -> dict[str, An
     'verdict': result.verdict,
     'seeds_to_tell': result.seeds_needed,
     'within_two_deviations_of_best': int(result.best),
-    'notes': '; '.join(result.notes),
+    'notes': '; '.join((*result.missing, *result.notes)),
   }

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from t5x_lite.core import errors
 from t5x_lite.sweeps import outcomes, plan, supervise
 from t5x_lite.sweeps.outcomes import Outcome
 from t5x_lite.sweeps.plan import Plan, PlannedArm
 
 TRAIN = 'train'  # the command of a job that trains; the others are its evaluations, by name
+FORGIVEN = 'forgiven'  # in a note among the attempts: the failures before it count no more
 PRUNED = 'pruned'  # in the note on an attempt: the step at which it was ended, see `spec.Sweep.pruner`
+NO_METRIC = 'no'  # begins the note on a metric that a complete run has not said
 EVALUATIONS = 'evaluations'  # their folders, in the run's
 
 _BAD_INPUT, _DIVERGED = 2, 3
@@ -54,14 +58,17 @@ def judge(run: Run, whole: Plan) -> Outcome | None:
     codes |= attempt['codes']
   names = [TRAIN, *whole.sweep.evaluations]
   if all(codes.get(name) == 0 for name in names):
-    metrics, note = _metrics(run, whole)
-    return _outcome(run, attempts, outcomes.COMPLETE, metrics, note)
+    metrics, not_finite, note = _metrics(run, whole)
+    made = _outcome(run, attempts, outcomes.COMPLETE, metrics, note)
+    return dataclasses.replace(made, not_finite=not_finite)
   pruned = next((attempt[PRUNED] for attempt in attempts if PRUNED in attempt), None)
   if pruned is not None:
     return _outcome(run, attempts, outcomes.FAILED, {}, f'pruned at step {pruned} ({whole.sweep.pruner})')
   if codes.get(TRAIN) == _DIVERGED:
     return _outcome(run, attempts, outcomes.DIVERGED, {}, _last_words(run))
-  if _BAD_INPUT in codes.values() or len([each for each in attempts if _died(each)]) > whole.sweep.retries:
+  since = max((place + 1 for place, attempt in enumerate(attempts) if FORGIVEN in attempt), default=0)
+  codes = {name: code for attempt in attempts[since:] for name, code in attempt['codes'].items()}
+  if _BAD_INPUT in codes.values() or len([each for each in attempts[since:] if _died(each)]) > whole.sweep.retries:
     died = next((f'{name}: ' for name, code in codes.items() if code and name != TRAIN), '')
     return _outcome(run, attempts, outcomes.FAILED, {}, f'{died}{_last_words(run)}')
   return None
@@ -76,7 +83,8 @@ def _outcome(
   run: Run, attempts: Sequence[Mapping[str, Any]], status: str, metrics: Mapping[str, float], note: str
 ) -> Outcome:
   cost = run.planned.cost
-  steps = max((int(row['step']) for row in rows(run.model_dir / METRICS)), default=0)
+  told = list(rows(run.model_dir / METRICS))
+  steps = max((int(row['step']) for row in told), default=0)
   costs = {
     'steps': steps,
     'tokens': steps * cost.tokens,
@@ -84,14 +92,32 @@ def _outcome(
     'parameters': cost.parameters,
     'seconds': round(sum(attempt['seconds'] for attempt in attempts), 3),
   }
-  return Outcome(*run.key, status, metrics, costs, note)
+  return Outcome(*run.key, status, metrics, costs | _trained(told, cost.tokens), note)
 
 
-def _metrics(run: Run, whole: Plan) -> tuple[dict[str, float], str]:
-  """The sweep's metrics of a run, and which of them it does not have."""
+def _trained(told: Iterable[Mapping[str, Any]], tokens: int) -> dict[str, float]:
+  """The tokens that were no padding, and the seconds of the steps, where a run has noted them.
+
+  A row of training is of the steps since the one before; where steps were made again, the later one counts.
+  """
+  by_step = {int(row['step']): row for row in told if row.get('split') == TRAIN}
+  useful = seconds = 0.0
+  before = 0
+  for step in sorted(by_step):
+    share, each = (by_step[step].get(name) for name in ('useful_token_fraction', 'seconds_per_step'))
+    if not isinstance(share, int | float) or not isinstance(each, int | float):
+      return {}
+    useful += (step - before) * tokens * share
+    seconds += (step - before) * each
+    before = step
+  return {'useful_tokens': round(useful), 'train_seconds': round(seconds, 3)} if by_step else {}
+
+
+def _metrics(run: Run, whole: Plan) -> tuple[dict[str, float], tuple[str, ...], str]:
+  """The sweep's metrics of a run; those that are no numbers; and which of them it does not have."""
   found: dict[str, float] = {}
   files: dict[str, list[dict[str, Any]]] = {}
-  missing = []
+  missing, not_finite = [], []
   for metric in whole.sweep.metrics:
     source, task, name = plan.source_of(whole.sweep, metric)
     if source not in files:
@@ -99,12 +125,17 @@ def _metrics(run: Run, whole: Plan) -> tuple[dict[str, float], str]:
       files[source] = list(rows(folder / METRICS))
     own = [row for row in files[source] if row.get('task') == task and row.get('split') != TRAIN]
     value = own[-1].get(name) if own else None
-    if isinstance(value, int | float):
+    if isinstance(value, int | float) and math.isfinite(value):
       found[metric] = float(value)
+    elif own and name in own[-1]:
+      not_finite.append(metric)
+      missing.append(f'{metric} is not finite')
     else:
       known = [key for key, given in (own[-1].items() if own else ()) if key not in _STAYS and given is not None]
-      missing.append(f'no {metric} (it has {", ".join(known) or "no evaluation"})')
-  return found, '; '.join(missing)
+      near = errors.nearest(name, known)
+      hint = f'; did you mean {near}?' if near else ''
+      missing.append(f'{NO_METRIC} {metric} (it has {", ".join(known) or "no evaluation"}{hint})')
+  return found, tuple(not_finite), '; '.join(missing)
 
 
 def rows(path: pathlib.Path) -> Iterable[dict[str, Any]]:

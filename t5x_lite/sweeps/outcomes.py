@@ -18,12 +18,16 @@ import pathlib
 import re
 from collections.abc import Iterable, Mapping
 
+from t5x_lite.core import errors
+
 SWEEP, ARMS, OUTCOMES, RESULTS = 'sweep.json', 'arms', 'outcomes.jsonl', 'results'
 COMPLETE, DIVERGED, FAILED = 'complete', 'diverged', 'failed'
 STATUSES = (COMPLETE, DIVERGED, FAILED)
 
 # Names, or last parts of names, of metrics of which less is better; of all others more is.
-_LESS_IS_BETTER = re.compile(r'(^|[/_])(loss|perplexity|bits_per_byte(_of_continuation)?|error|ece|ter|seconds|bytes)$')
+_LESS_IS_BETTER = re.compile(
+  r'(^|[/_])(loss|nll|perplexity|(bits|nats|loss|nll)_per_\w+|error|[cwt]er|r?mse|mae|ece|brier|seconds|bytes)$'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +39,10 @@ class Outcome:
     seed: its seed; runs of the same seed are paired.
     status: one of `STATUSES`.
     metrics: the sweep's metrics at the end of the run, by name; those that a run could not say are left out.
-    costs: what it took: `steps`, `tokens`, `flops`, `parameters`, `seconds`.
-    note: why it is not complete.
+    costs: what it took: `steps`; `tokens`, positions of its batches; `useful_tokens`, those that are no padding;
+      `flops`, analytic; `parameters`; `train_seconds`, of its steps; `seconds`, of all its commands and attempts.
+    note: why it is not complete, or what it could not say.
+    not_finite: the metrics that it has said, and that are no numbers.
   """
 
   arm: str
@@ -45,6 +51,7 @@ class Outcome:
   metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
   costs: Mapping[str, float] = dataclasses.field(default_factory=dict)
   note: str = ''
+  not_finite: tuple[str, ...] = ()
 
   def __post_init__(self) -> None:
     if self.status not in STATUSES:
@@ -57,11 +64,24 @@ def less_is_better(metric: str) -> bool:
 
 
 def read(folder: str | os.PathLike[str]) -> list[Outcome]:
-  """The outcomes of a sweep so far, in the order of the file; none where there is no file."""
+  """The outcomes of a sweep so far, in the order of the file; none where there is no file.
+
+  Raises:
+    UsageError: a line of it is broken.
+  """
   path = pathlib.Path(folder) / OUTCOMES
   if not path.exists():
     return []
-  return [Outcome(**json.loads(line)) for line in path.read_text(encoding='utf-8').splitlines()]
+  found = []
+  for number, line in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(), 1):
+    try:
+      row = json.loads(line)
+      found.append(Outcome(**row | {'not_finite': tuple(row.get('not_finite', ()))}))
+    except (ValueError, TypeError, AttributeError) as error:
+      raise errors.UsageError(
+        f'{path}, line {number}: no outcome of a run ({error}); the sweep writes the file anew when it is run again'
+      ) from error
+  return found
 
 
 def write(folder: str | os.PathLike[str], outcomes: Iterable[Outcome]) -> None:

@@ -7,15 +7,21 @@ import functools
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from t5x_lite.core import errors
+from t5x_lite.core import errors, idle
 from t5x_lite.sweeps import budget, spec
 from t5x_lite.sweeps.budget import Cost
 from t5x_lite.sweeps.spec import Arm, Settings, Sweep
 
 OWN = ''  # the source of metrics that are of a run's own evaluations
+
+# What a run tells and keeps: no result depends on it.
+_TOLD = re.compile(
+  r'LoopConfig\.(log_period|stall_seconds)|CheckpointConfig\..*|train\.(num_samples|model_dir)|DatasetConfig\.prefetch'
+)
 
 # Of an evaluation set, what has no influence on what is measured.
 _NOT_OF_EVALUATION = ('DatasetConfig.prefetch', 'DatasetConfig.shuffle', 'DatasetConfig.repeat')
@@ -105,6 +111,7 @@ class Plan:
       'metrics': list(self.sweep.metrics),
       'evaluations': {name: list(_parts(self.sweep.evaluation(name))) for name in self.sweep.evaluations},
       'fingerprints': {planned.arm.name: planned.order for planned in self.arms},
+      'same_data': self.sweep.same_data,
     }
 
 
@@ -160,6 +167,8 @@ def make(sweep: Sweep, resolver: Resolver, more: Sequence[Arm] = ()) -> Plan:
   common = Settings(sweep.base, (*sweep.bindings, f'{sweep.seed_binding}={sweep.seeds[0]}'))
   arms = [*spec.arms(sweep), *more]
   named = spec.baseline(sweep, arms)
+  for arm in arms:
+    _check_own(sweep, arm)
   base = resolver.run(common)
   variants = {arm.name: _resolve(resolver, arm, common + arm.settings) for arm in arms}
   _check_distinct(arms, variants)
@@ -177,6 +186,7 @@ def make(sweep: Sweep, resolver: Resolver, more: Sequence[Arm] = ()) -> Plan:
     order = _told(arm.name, resolver.order, variant)
     planned.append(PlannedArm(arm, variant.values, variant.text, cost, order, inert=inert.of(sweep, own)))
     variants[arm.name] = variant
+  _check_distinct(arms, variants)  # again: what the budget binds may have been all that they differed in
   reference = next(each for each in planned if each.arm.name == named)
   _check_data(sweep, planned, reference)
   _check_evaluations(sweep, resolver, variants, named)
@@ -213,7 +223,7 @@ def _check_distinct(arms: Sequence[Arm], variants: Mapping[str, Variant]) -> Non
   """Raises UsageError where two arms are the same run."""
   seen: dict[str, Arm] = {}
   for arm in arms:
-    other = seen.setdefault(digest(variants[arm.name].values), arm)
+    other = seen.setdefault(digest(_effective(variants[arm.name].values)), arm)
     if other is not arm:
       axes = [axis for axis in arm.axes if other.axes.get(axis) != arm.axes[axis]]
       what = (
@@ -222,6 +232,25 @@ def _check_distinct(arms: Sequence[Arm], variants: Mapping[str, Variant]) -> Non
         else f'arms {other.name!r} and {arm.name!r}'
       )
       raise errors.UsageError(f'{what} come to the same resolved values: what they set changes nothing')
+
+
+def _effective(values: Mapping[str, str]) -> dict[str, str]:
+  """Resolved values without those that no result depends on."""
+  return {
+    key: value
+    for key, value in values.items()
+    if not idle.reason(key, values) and not _TOLD.fullmatch(key.rpartition('/')[2])
+  }
+
+
+def _check_own(sweep: Sweep, arm: Arm) -> None:
+  """Raises UsageError for an arm that binds what the sweep binds for every run."""
+  own = {'MODEL_DIR': 'the folder of a run', sweep.seed_binding: 'Sweep.seeds'}
+  own |= {budget.STEPS_BINDING: f'the budget of {sweep.budget}'} if sweep.budget in (spec.TOKENS, spec.FLOPS) else {}
+  for binding in arm.settings.bindings:
+    name = binding.partition('=')[0].strip()
+    if name in own:
+      raise errors.UsageError(f'arm {arm.name!r} sets {name}, which is {own[name]}: expected what differs between arms')
 
 
 class _Inert:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from t5x_lite.sweeps import spec
+from t5x_lite.sweeps import outcomes, spec
 from t5x_lite.sweeps.plan import Plan, PlannedArm
 
 _MOST_ARMS = 40  # whose differences are listed
@@ -24,9 +24,13 @@ def render(plan: Plan, name: str) -> str:
     *_differences(plan),
     *_held(plan),
     *_inert(arms),
-    f'metrics: {", ".join(plan.sweep.metrics)}',
+    f'metrics: {", ".join(map(_with_direction, plan.sweep.metrics))}',
   ]
   return '\n'.join(lines)
+
+
+def _with_direction(metric: str) -> str:
+  return f'{metric} ({"less" if outcomes.less_is_better(metric) else "more"} is better)'
 
 
 def _budget(plan: Plan) -> str:

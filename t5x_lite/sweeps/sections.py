@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 
 from t5x_lite.sweeps import outcomes as outcomes_lib
 from t5x_lite.sweeps import verdicts
-from t5x_lite.sweeps.outcomes import COMPLETE, Outcome
+from t5x_lite.sweeps.outcomes import COMPLETE, DIVERGED, Outcome
 from t5x_lite.sweeps.statistics import PAIRED, Difference
 from t5x_lite.sweeps.verdicts import CANNOT_TELL, Plan, Result
 
-COSTS = ('steps', 'tokens', 'flops', 'parameters', 'seconds')
+COSTS = ('steps', 'tokens', 'useful_tokens', 'flops', 'parameters', 'train_seconds', 'seconds')
 NOT_KNOWN = '-'
 
 _OWN = ('arm', 'runs', 'mean', 'std. dev.')
@@ -75,7 +75,7 @@ def of_metric(plan: Plan, metric: str, results: Sequence[Result], alpha: float) 
 
 
 def of_costs(plan: Plan, outcomes: Sequence[Outcome]) -> Section:
-  """What a complete run of each arm has really taken, on average."""
+  """What a run of each arm has really taken, on average: of its complete ones, else of those that diverged."""
   by_arm = costs(plan, outcomes)
   names = cost_names(by_arm)
   counts = verdicts.statuses(plan, outcomes)
@@ -83,7 +83,7 @@ def of_costs(plan: Plan, outcomes: Sequence[Outcome]) -> Section:
     Row((arm, str(counts[arm][COMPLETE]), *(amount(own.get(name)) for name in names)), arm == plan.baseline)
     for arm, own in by_arm.items()
   ]
-  return Section('costs of a complete run, on average', ('arm', 'runs', *names), tuple(rows))
+  return Section('costs of a run, on average', ('arm', 'runs', *names), tuple(rows))
 
 
 def remarks(plan: Plan, outcomes: Sequence[Outcome], alpha: float, family: str) -> list[str]:
@@ -111,10 +111,12 @@ def remarks(plan: Plan, outcomes: Sequence[Outcome], alpha: float, family: str) 
 
 
 def costs(plan: Plan, outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
-  """The mean costs of the complete runs of each arm."""
+  """The mean costs of the complete runs of each arm; of one that has none, of those that diverged."""
   spent: dict[str, dict[str, list[float]]] = {arm: {} for arm in plan.arms}
+  complete = {each.arm for each in outcomes if each.status == COMPLETE}
   for each in outcomes:
-    if each.status == COMPLETE and each.arm in spent:
+    wanted = COMPLETE if each.arm in complete else DIVERGED
+    if each.status == wanted and each.arm in spent:
       for name, value in each.costs.items():
         spent[each.arm].setdefault(name, []).append(value)
   return {arm: {name: sum(values) / len(values) for name, values in own.items()} for arm, own in spent.items()}
@@ -157,14 +159,10 @@ def _cells(plan: Plan, result: Result, places: int) -> tuple[str, ...]:
   runs = str(summary.runs) if summary.runs == planned else f'{summary.runs} of {planned}'
   own = (result.arm, runs, number(summary.mean, places), number(summary.deviation, places))
   if result.verdict is None:
-    return (*own, *('' for _ in _COMPARED), '; '.join(result.notes))
-  notes = '; '.join(note for note in result.notes if outcomes_lib.DIVERGED not in note)  # those are in the verdict
-  return (*own, *_compared(difference, result.adjusted, places), _verdict(result), _seeds(result), notes)
-
-
-def _verdict(result: Result) -> str:
-  """The verdict; `better` never alone where runs are left out because they diverged."""
-  return '; '.join([result.verdict or '', *(note for note in result.notes if outcomes_lib.DIVERGED in note)])
+    return (*own, *('' for _ in _COMPARED), '; '.join((*result.missing, *result.notes)))
+  # The verdict is never alone where runs are left out: what is left is no fair sample of an arm.
+  verdict = '; '.join((result.verdict, *result.missing))
+  return (*own, *_compared(difference, result.adjusted, places), verdict, _seeds(result), '; '.join(result.notes))
 
 
 def _compared(difference: Difference | None, adjusted: float | None, places: int) -> tuple[str, ...]:
@@ -201,23 +199,27 @@ def _budget(plan: Plan, outcomes: Sequence[Outcome]) -> list[str]:
   if kind is None:
     return []
   shown = amount(held) if isinstance(held, int | float) else str(held)
-  spent = {arm: own[kind] for arm, own in costs(plan, outcomes).items() if kind in own}
+  spent_on = 'train_seconds' if kind == 'seconds' else kind
+  spent = {arm: own[spent_on] for arm, own in costs(plan, outcomes).items() if spent_on in own}
   lines = [f'Held equal: {kind}{f", {shown}" if held is not None else ""}.']
   middle = spent.get(plan.baseline or '') or next(iter(spent.values()), 0.0)
   unequal = {arm: value for arm, value in spent.items() if middle and abs(value / middle - 1) > _UNEQUAL}
   if unequal:
     told = ', '.join(f'{arm} {amount(value)}' for arm, value in unequal.items())
-    lines.append(f'NOT equal, by more than {percent(_UNEQUAL)}: {told}, where others spent {amount(middle)} {kind}.')
+    others = f'where others spent {amount(middle)} {spent_on}'
+    lines.append(f'NOT equal, by more than {percent(_UNEQUAL)}: {told}, {others}.')
   return lines
 
 
 def _data(plan: Plan) -> list[str]:
-  if not plan.fingerprints:
-    return []
-  different = sorted(set(plan.fingerprints.values()))
+  known = {arm: fingerprint for arm, fingerprint in plan.fingerprints.items() if fingerprint is not None}
+  if len(known) < len(plan.fingerprints) or not known:
+    checked = 'a run that noted other data than the baseline counts as failed' if plan.same_data else 'not compared'
+    return [f'The data are not on the machine that planned: {checked}.'] if plan.fingerprints else []
+  different = sorted(set(known.values()))
   if len(different) == 1:
     return [f'All arms read the same data, {different[0][:16]}.']
-  return [f'The arms read {len(different)} different data: ' + _grouped(plan.fingerprints) + '.']
+  return [f'The arms read {len(different)} different data: ' + _grouped(known) + '.']
 
 
 def _grouped(fingerprints: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import pathlib
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,13 @@ SAMPLERS = (GRID, LIST, RANDOM, *ADAPTIVE)
 PRUNERS = ('median', 'percentile')
 
 _NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9._+=,-]*')  # of an axis, a value, an arm: also the name of a folder
+
+_EXAMPLES = {
+  'axes': "{'dropout': {'none': 'DROPOUT_RATE=0.0', 'some': 'DROPOUT_RATE=0.1'}}",
+  'arms': "{'lion': 'optimizers/lion.gin'}",
+  'evaluations': "{'frozen': 'data/frozen_suite.gin'}",
+  'ranges': "{'rate': ('PEAK_LEARNING_RATE', 1e-4, 1e-2, 'log')}",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +77,8 @@ class Sweep:
   Attributes:
     base: the gin files of the run that all arms are variants of.
     bindings: `NAME=VALUE` each, for all arms.
-    axes: what is varied: for each axis its values by name, each with its settings. An arm takes one value of each.
+    axes: what is varied: for each axis its values by name, each with its settings, or a list of single settings, which
+      are named by what they set. An arm takes one value of each.
     arms: further arms by name: either a mapping from some axes to the names of values, the other axes having their
       first, or settings.
     baseline: the arm that others are compared with; None: the first.
@@ -101,7 +110,7 @@ class Sweep:
   base: tuple[str, ...]
   metrics: tuple[str, ...]
   bindings: tuple[str, ...] = ()
-  axes: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+  axes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   arms: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   baseline: str | None = None
   seeds: tuple[int, ...] = (0,)
@@ -130,10 +139,15 @@ class Sweep:
       raise errors.UsageError(f'Sweep.amount={self.amount}: expected more than 0, or None for what the baseline takes')
     if self.budget == SECONDS and self.amount is None:
       raise errors.UsageError("Sweep.budget='seconds': expected Sweep.amount, the seconds that a run may train")
+    if self.budget == SECONDS and self.amount is not None and self.amount < 1:
+      raise errors.UsageError(f"Sweep.budget='seconds': amount={self.amount} cannot be held: expected 1 or more")
     if not self.base:
       raise errors.UsageError("Sweep.base: expected the gin files of a run, such as ('t5_tiny.gin',)")
     if not self.metrics:
       raise errors.UsageError("Sweep.metrics: expected what is compared, such as ('embedded_text/loss',)")
+    twice = next((metric for metric in self.metrics if self.metrics.count(metric) > 1), None)
+    if twice is not None:
+      raise errors.UsageError(f'Sweep.metrics: {twice!r} stands there twice')
     if not self.seeds or len(set(self.seeds)) < len(self.seeds):
       raise errors.UsageError(f'Sweep.seeds={self.seeds}: expected different numbers, such as (0, 1, 2)')
     if self.retries < 0:
@@ -142,6 +156,10 @@ class Sweep:
       raise errors.unknown('pruner', self.pruner, PRUNERS)
     if self.pruner is not None and len(self.seeds) > 1:
       raise errors.UsageError(f'Sweep.pruner={self.pruner!r}: expected one seed, got {len(self.seeds)}')
+    for field in ('axes', 'arms', 'evaluations', 'ranges'):
+      if not isinstance(getattr(self, field), Mapping):
+        raise errors.UsageError(f'Sweep.{field}: expected names with what they stand for, such as {_EXAMPLES[field]}')
+    object.__setattr__(self, 'axes', {axis: _named(axis, values) for axis, values in self.axes.items()})
     self._check_space()
     for kind, names in (('axis', {**self.axes, **self.ranges}), ('arm', self.arms), ('evaluation', self.evaluations)):
       for name in names:
@@ -168,6 +186,19 @@ class Sweep:
   def evaluation(self, name: str) -> Settings:
     """The settings of an evaluation."""
     return settings(f'evaluation {name!r}', self.evaluations[name])
+
+
+def _named(axis: str, values: Any) -> Mapping[str, Any]:
+  """The values of an axis by name: of a list, `DROPOUT_RATE=0.1` is called 0.1, and `optimizers/lion.gin` lion."""
+  if isinstance(values, Mapping):
+    return values
+  if not isinstance(values, list | tuple) or not all(isinstance(value, str) for value in values):
+    raise errors.UsageError(f'axis {axis!r}: expected its values by name, such as {_EXAMPLES["axes"]}, got {values!r}')
+  names = [value.partition('=')[2].strip(' \'"') if '=' in value else pathlib.PurePath(value).stem for value in values]
+  twice = next((name for name in names if names.count(name) > 1), None)
+  if twice is not None:
+    raise errors.UsageError(f'axis {axis!r}: two values would be called {twice!r}: expected names for them')
+  return dict(zip(names, values, strict=True))
 
 
 def check_name(kind: str, name: str) -> None:

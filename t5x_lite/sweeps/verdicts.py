@@ -38,7 +38,8 @@ class Plan:
     seeds: of every arm.
     metrics: what is compared.
     budget: `kind` and `amount` of what is held equal; empty where nothing is.
-    fingerprints: of the data of each arm, where they are known.
+    fingerprints: of the data of each arm; None where the machine that planned did not have them.
+    same_data: whether the arms had to read the same.
   """
 
   name: str
@@ -47,7 +48,8 @@ class Plan:
   seeds: tuple[int, ...]
   metrics: tuple[str, ...]
   budget: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  fingerprints: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+  same_data: bool = True
 
   def __post_init__(self) -> None:
     if self.baseline is not None and self.baseline not in self.arms:
@@ -67,7 +69,8 @@ class Result:
     verdict: `BETTER`, `WORSE` or `CANNOT_TELL`; None for the baseline.
     seeds_needed: see `statistics.seeds_needed`, at the level of the strictest comparison of the family.
     best: whether its mean is within two standard deviations, of the baseline's runs, of the best arm's.
-    notes: what must be known beside the verdict.
+    missing: how many runs of the arm and of the baseline have no value, and why, which no verdict stands without.
+    notes: what else is to be known.
   """
 
   arm: str
@@ -78,6 +81,7 @@ class Result:
   verdict: str | None = None
   seeds_needed: int | None = None
   best: bool = False
+  missing: tuple[str, ...] = ()
   notes: tuple[str, ...] = ()
 
 
@@ -98,6 +102,7 @@ def read_plan(folder: str | os.PathLike[str]) -> Plan:
       metrics=tuple(values['metrics']),
       budget=values.get('budget') or {},
       fingerprints=values.get('fingerprints') or {},
+      same_data=values.get('same_data', True),
     )
   except FileNotFoundError:
     raise errors.UsageError(f'{folder} is no folder of a sweep: it has no {outcomes_lib.SWEEP}') from None
@@ -150,26 +155,29 @@ def _compared(plan: Plan, outcomes: Sequence[Outcome], metric: str, alpha: float
     if each.status == COMPLETE and metric in each.metrics and each.arm in values:
       values[each.arm][each.seed] = each.metrics[metric]
   ended = statuses(plan, outcomes)
-  missing = {arm: _missing(len(plan.seeds), ended[arm], len(own)) for arm, own in values.items()}
+  not_finite = Counter(each.arm for each in outcomes if metric in each.not_finite)
+  missing = {arm: _missing(len(plan.seeds), ended[arm], len(own), not_finite[arm]) for arm, own in values.items()}
   results = {}
   for arm, own in values.items():
-    summary, notes = statistics.summarise(list(own.values())), missing[arm]
-    difference = None
+    summary, without = statistics.summarise(list(own.values())), missing[arm]
+    difference: Difference | None = None
+    notes: tuple[str, ...] = ()
     if plan.baseline is not None and arm != plan.baseline:
       baseline = values[plan.baseline]
-      difference, more = _difference(own, baseline, alpha)
-      notes = (*notes, *(f'baseline: {note}' for note in missing[plan.baseline]), *more)
-    results[arm] = Result(arm, metric, summary, difference, notes=notes)
+      difference, notes = _difference(own, baseline, alpha)
+      without = (*without, *(f'baseline: {note}' for note in missing[plan.baseline]))
+    results[arm] = Result(arm, metric, summary, difference, missing=without, notes=notes)
   return results
 
 
-def _missing(planned: int, counts: Counter[str], with_metric: int) -> tuple[str, ...]:
+def _missing(planned: int, counts: Counter[str], with_metric: int, not_finite: int) -> tuple[str, ...]:
   """How many runs of an arm have no value, and why."""
   found = {
     'diverged': counts[DIVERGED],
     'failed': counts[FAILED],
     'not done yet': planned - sum(counts.values()),
-    'without this metric': counts[COMPLETE] - with_metric,
+    'not finite': not_finite,
+    'without this metric': counts[COMPLETE] - with_metric - not_finite,
   }
   return tuple(f'{number} of {planned} {why}' for why, number in found.items() if number > 0)
 

@@ -22,15 +22,18 @@ folder.mkdir(parents=True, exist_ok=True)
 with (folder / 'starts').open('a') as file:
   file.write('x')
 starts = (folder / 'starts').stat().st_size
+out, more = 'loss', [{'split': 'train', 'step': 10, 'loss': 1.0}]
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 do = pathlib.Path(__file__).with_name('do')
 exec(do.read_text() if do.exists() else '')
 info = {'data': {'document_order': f'order of {seed}'}}
 (folder / 'run-info.json').write_text(json.dumps(info))
-rows = [{'split': 'train', 'step': 10, 'loss': 1.0}]
-rows += [{'split': 'validation', 'task': 'text', 'step': 10, 'loss': rate + seed}]
+rows = [*more, {'split': 'validation', 'task': 'text', 'step': 10, out: rate + seed}]
 (folder / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\\n' for row in rows))
 """
+
+
+IDLE = {'T5Config.positions': "'relative'", 'T5Config.rotary_base': '10000.0'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +53,11 @@ class FakeResolver:
   known = (
     *('RATE', 'SIZE', 'DATA', 'RANDOM_SEED', 'TRAIN_STEPS', 'LoopConfig.max_seconds'),
     *('eval/DatasetConfig.split', 'eval/DatasetConfig.objective', 'Continuations.length', 'Choices.length'),
-    'eval/DatasetConfig.mixture_or_task_name',
+    *('eval/DatasetConfig.mixture_or_task_name', 'LoopConfig.log_period', 'T5Config.rotary_base'),
   )
 
   def __init__(self, files=None):
-    self.files = files or {'base.gin': {'RATE': '0', 'SIZE': '100', 'DATA': 'a', 'TRAIN_STEPS': '10'}}
+    self.files = files or {'base.gin': {'RATE': '0', 'SIZE': '100', 'DATA': 'a', 'TRAIN_STEPS': '10', **IDLE}}
 
   def run(self, settings, *, strict=True):
     values = {}
@@ -105,17 +108,16 @@ def stub(tmp_path):
 @pytest.fixture
 def conducted(tmp_path, resolver):
   """`conducted(sweep)`: its outcomes, and what was told, run by the local engine."""
-  folder = tmp_path / 'sweep'
 
   def run(sweep: spec.Sweep, hooks=(), **options):
     hooks = dict(hooks)
-    made, told = plan.make(sweep, resolver), []
+    made, told, folder = plan.make(sweep, resolver), [], run.folder
     folder.mkdir(exist_ok=True)
     conduct.prepare(made, folder)
     ended = conduct.conduct(made, folder, local.Local(), 2, conduct.Hooks(told.append, **hooks), **options)
     return ended, told
 
-  run.folder = folder
+  run.folder = tmp_path / 'sweep'
   return run
 
 

@@ -14,6 +14,7 @@ from t5x_lite import sweep as command
 from t5x_lite.cli import environment
 from t5x_lite.core.errors import UsageError
 from t5x_lite.runs import sweep as runs_sweep
+from t5x_lite.sweeps import conduct, outcomes, plan
 
 SHORT = (
   "'TRAIN_STEPS=6', 'WARMUP_STEPS=2', 'EVAL_PERIOD=0', 'EVAL_STEPS=1', 'EVAL_AT_START=False', 'CHECKPOINT_PERIOD=1', "
@@ -74,6 +75,26 @@ def test_a_second_sweep_in_a_folder_is_refused_before_it_plans_anything(sweep, t
     runs_sweep.sweep(plan=sweep(), variants=None, output=str(tmp_path))
 
 
+def test_another_sweep_in_a_folder_is_refused_once_a_run_has_begun(sweep, resolver, tmp_path):
+  def check(**given):
+    runs_sweep._check_known(plan.make(sweep(**given), resolver), tmp_path, 'own')
+
+  known = plan.make(sweep(), resolver)
+  (tmp_path / outcomes.SWEEP).write_text(json.dumps(known.as_json('own')))
+  other = {'axes': {'size': {'small': 'SIZE=50', 'large': 'SIZE=200'}}}
+  check(**other)
+  (tmp_path / conduct.JOBS).mkdir()
+  check(seeds=(0, 1, 2), arms={'higher': 'RATE=3'}, metrics=('text/loss', 'text/accuracy'))
+  for given, told in (
+    (other, "the sweep there has arm 'low', and this one has not"),
+    ({'seeds': (0, 2)}, 'the sweep there has seed 1, and this one has not'),
+    ({'bindings': ('SIZE=50',)}, "arm 'low' was begun with other values"),
+    ({'evaluations': {'frozen': ()}}, 'was begun with other evaluations'),
+  ):
+    with pytest.raises(UsageError, match=told):
+      check(**given)
+
+
 def _start(folder):
   argv = [sys.executable, '-m', 't5x_lite.sweep', '--gin_file=sweep.gin', f'--output={folder}', '--parallel=2']
   return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -82,7 +103,7 @@ def _start(folder):
 def _rows(folder):
   rows = [json.loads(line) for line in (folder / 'outcomes.jsonl').read_text().splitlines()]
   for row in rows:
-    del row['costs']['seconds']
+    del row['costs']['seconds'], row['costs']['train_seconds']
   return rows
 
 

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from t5x_lite.core.errors import UsageError
 from t5x_lite.sweeps import outcomes, supervise
 
 
@@ -68,9 +69,51 @@ def test_divergence_is_an_outcome_and_bad_input_is_not_tried_again(sweep, conduc
   assert set(starts(conducted.folder).values()) == {1}
 
 
-def test_a_metric_that_a_run_does_not_have_is_told(sweep, conducted, stub):
-  ended, _ = conducted(sweep(command=stub(), seeds=(0,), metrics=('text/loss', 'text/score')))
+def test_a_metric_that_some_runs_do_not_have_is_told(sweep, conducted, stub):
+  do = "if rate == 2: out = 'score'"
+  ended, _ = conducted(sweep(command=stub(do), seeds=(0,), metrics=('text/loss', 'text/score')))
+  assert [each.status for each in ended] == ['complete', 'complete']
   assert ended[0].metrics == {'text/loss': 1.0} and ended[0].note == 'no text/score (it has loss)'
+  assert ended[1].metrics == {'text/score': 2.0} and ended[1].note == 'no text/loss (it has score)'
+
+
+def test_a_metric_that_no_run_has_ends_the_sweep_with_the_first(sweep, conducted, stub, starts):
+  with pytest.raises(UsageError) as caught:
+    conducted(sweep(command=stub(), seeds=(0, 1, 2), metrics=('text/loss', 'text/losss')))
+  assert "metric 'text/losss'" in str(caught.value) and 'it has loss; did you mean loss?' in str(caught.value)
+  assert len(starts(conducted.folder)) < 6
+  ended, _ = conducted(sweep(command=stub(), seeds=(0, 1, 2)))  # the name is mended, and nothing is done twice
+  assert [each.status for each in ended] == ['complete'] * 6 and set(starts(conducted.folder).values()) == {1}
+
+
+def test_a_metric_that_is_no_number_is_no_metric_and_said(sweep, conducted, stub):
+  ended, _ = conducted(sweep(command=stub("if rate == 2: seed = float('nan')"), seeds=(0,), same_data=False))
+  assert [each.not_finite for each in ended] == [(), ('text/loss',)]
+  assert ended[1].note == 'text/loss is not finite' and not ended[1].metrics
+  assert outcomes.read(conducted.folder) == ended
+
+
+def test_what_is_begun_again_is_run_where_the_folder_is_now_and_as_it_is_asked_for_now(sweep, conducted, stub, starts):
+  broken = sweep(command=stub('if rate == 2: sys.exit(2)'), seeds=(0,))
+  assert [each.status for each in conducted(broken)[0]] == ['complete', 'failed']
+  moved = conducted.folder.with_name('moved')
+  conducted.folder.rename(moved)
+  conducted.folder = moved
+  ended, _ = conducted(sweep(command=(*stub(), '--extra=1'), seeds=(0,)), again=True)
+  assert [each.status for each in ended] == ['complete', 'complete'] and starts(moved) == {'high/0': 2, 'low/0': 1}
+  argv = json.loads((moved / 'jobs' / 'high' / '0' / supervise.JOB).read_text())['commands'][0]['argv']
+  assert '--extra=1' in argv and f'--gin.MODEL_DIR={moved}/arms/high/0' in argv
+
+
+def test_what_training_took_is_of_its_rows(sweep, conducted, stub):
+  rows = [
+    {'split': 'train', 'step': step, 'loss': 1.0, 'useful_token_fraction': share, 'seconds_per_step': 0.5}
+    for step, share in ((4, 0.5), (6, 0.0), (6, 1.0), (10, 0.25))  # step 6 was made again
+  ]
+  ended, _ = conducted(sweep(command=stub(f'more = {rows!r}'), seeds=(0,)))
+  costs = ended[0].costs
+  assert costs['tokens'] == 10 * 32 and costs['train_seconds'] == 5.0
+  assert costs['useful_tokens'] == 32 * (4 * 0.5 + 2 * 1.0 + 4 * 0.25)
 
 
 def test_a_run_that_read_other_documents_than_the_baseline_is_not_compared(sweep, conducted, stub):

@@ -1,5 +1,6 @@
 import pytest
 
+from t5x_lite.core.errors import UsageError
 from t5x_lite.sweeps import outcomes
 from t5x_lite.sweeps.outcomes import Outcome
 
@@ -22,6 +23,14 @@ def test_what_is_not_finite_is_no_metric(tmp_path):
   assert outcomes.read(tmp_path)[0].metrics == {'accuracy': 0.5}
 
 
+def test_a_broken_line_is_named(tmp_path):
+  outcomes.write(tmp_path, [Outcome('a', 0, outcomes.COMPLETE)])
+  with (tmp_path / outcomes.OUTCOMES).open('a') as file:
+    file.write('{"arm": "b", "se\n')
+  with pytest.raises(UsageError, match=r'outcomes\.jsonl, line 2: no outcome'):
+    outcomes.read(tmp_path)
+
+
 def test_an_unknown_status_is_refused():
   with pytest.raises(ValueError, match='expected one of complete, diverged, failed'):
     Outcome('a', 0, 'done')
@@ -36,6 +45,11 @@ def test_an_unknown_status_is_refused():
     'eval_bits_per_byte',
     'seconds',
     'a/b/pseudo_bits_per_byte_of_continuation',
+    'text/nll',
+    'speech/wer',
+    'sts/rmse',
+    'text/bits_per_token',
+    'mlm_loss',
   ],
 )
 def test_of_these_less_is_better(name):

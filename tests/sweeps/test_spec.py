@@ -43,14 +43,28 @@ def test_listed_arms_take_values_of_axes_or_settings():
   assert spec.baseline(make(baseline='two'), arms) == 'two' and spec.baseline(make(), arms) == 'one'
 
 
+def test_single_settings_are_named_by_what_they_set():
+  arms = spec.arms(make(axes={'rate': ['RATE=0.1', "RATE='high'", 'optimizers/lion.gin']}))
+  assert [(arm.name, arm.settings) for arm in arms] == [
+    ('0.1', spec.Settings((), ('RATE=0.1',))),
+    ('high', spec.Settings((), ("RATE='high'",))),
+    ('lion', spec.Settings(('optimizers/lion.gin',), ())),
+  ]
+
+
 @pytest.mark.parametrize(
   ('given', 'told'),
   [
     ({'budget': 'token'}, "unknown budget 'token': did you mean 'tokens'"),
     ({'budget': 'seconds'}, 'Sweep.amount'),
+    ({'budget': 'seconds', 'amount': 0.01}, 'amount=0.01 cannot be held'),
     ({'amount': 0}, 'expected more than 0'),
     ({'base': ()}, 'Sweep.base'),
     ({'metrics': ()}, 'Sweep.metrics'),
+    ({'metrics': ('a/b', 'a/b')}, "'a/b' stands there twice"),
+    ({'axes': ['A=1']}, "Sweep.axes: expected names with what they stand for, such as {'dropout'"),
+    ({'axes': {'a': [('A=1', 'B=2')]}}, "axis 'a': expected its values by name"),
+    ({'axes': {'a': ['A=1', 'B=1']}}, "two values would be called '1'"),
     ({'seeds': (0, 0)}, 'expected different numbers'),
     ({'axes': {'a': {'x/y': 'A=1'}}}, "'x/y'"),
     ({'axes': {'a': {}}}, "axis 'a': expected values"),

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import html.parser
 import json
 import re
@@ -7,7 +8,7 @@ import subprocess
 
 import pytest
 
-from t5x_lite.sweeps import latex_table, outcomes, tables
+from t5x_lite.sweeps import latex_table, outcomes, sections, tables, verdicts
 from t5x_lite.sweeps.outcomes import COMPLETE, DIVERGED, Outcome
 
 _ARMS = ('base_line', 'span<5> & 50%', '{x}|*y*', 'ends $#~^\\')
@@ -51,6 +52,41 @@ def test_the_terminal_says_all_that_matters(folder):
   ):
     assert expected in text
   assert text.isascii()
+
+
+def _changed(folder, **values):
+  path = folder / outcomes.SWEEP
+  path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_data_that_the_planning_machine_did_not_have_are_no_data_to_tell_of(folder):
+  _changed(folder, fingerprints={**dict.fromkeys(_ARMS, 'abc'), 'base_line': None})
+  told = 'The data are not on the machine that planned: '
+  assert told + 'a run that noted other data than the baseline counts as failed.' in tables.render(folder)
+  _changed(folder, fingerprints=dict.fromkeys(_ARMS), same_data=False)
+  assert told + 'not compared.' in tables.render(folder)
+  tables.write(folder)
+
+
+def test_a_budget_of_seconds_is_that_of_training(folder):
+  _changed(folder, budget={'kind': 'seconds', 'amount': 60})
+  rows = [
+    dataclasses.replace(row, costs={'seconds': 90.0 + number, 'train_seconds': 60.1 + 5 * (row.arm == _ARMS[1])})
+    for number, row in enumerate(outcomes.read(folder))
+  ]
+  outcomes.write(folder, rows)
+  text = tables.render(folder)
+  assert 'Held equal: seconds, 60.' in text
+  assert f'NOT equal, by more than 1 %: {_ARMS[1]} 65.1, where others spent 60.1 train_seconds.' in text
+
+
+def test_an_arm_that_always_diverged_has_the_costs_of_what_it_did(folder):
+  rows = [
+    dataclasses.replace(row, status=DIVERGED, costs={'steps': 4.0}) if row.arm == _ARMS[3] else row
+    for row in outcomes.read(folder)
+  ]
+  spent = sections.costs(verdicts.read_plan(folder), rows)
+  assert spent[_ARMS[3]] == {'steps': 4.0} and spent[_ARMS[2]]['steps'] == 10.0
 
 
 def test_files_are_written_and_nothing_else(folder):

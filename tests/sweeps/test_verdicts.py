@@ -55,7 +55,7 @@ def test_a_seed_without_a_partner_is_left_out_and_said():
   found = _of(plan, rows, 'arm')
   assert found.difference.runs == (2,)
   assert '2 seeds are shared; 1 run without a partner' in found.notes
-  assert '1 of 3 not done yet' in found.notes
+  assert found.missing == ('1 of 3 not done yet',)
 
 
 def test_one_seed_cannot_tell():
@@ -80,21 +80,23 @@ def test_what_diverged_or_failed_has_no_value_and_is_said():
   rows += [*_rows('arm', [0.5, 0.6, 0.7])[:2], Outcome('arm', 2, DIVERGED, {'loss': 1e9})]
   found = _of(plan, rows, 'arm')
   assert found.summary.mean == pytest.approx(0.55)
-  assert found.notes[:2] == ('1 of 3 diverged', 'baseline: 1 of 3 failed')
+  assert found.missing == ('1 of 3 diverged', 'baseline: 1 of 3 failed')
 
 
 def test_without_a_baseline_to_compare_with():
   plan = _plan('arm')
   found = _of(plan, _rows('arm', [1.0, 2.0, 3.0]), 'arm')
   assert (found.difference, found.verdict) == (None, CANNOT_TELL)
-  assert 'baseline: 3 of 3 not done yet' in found.notes
+  assert found.missing == ('baseline: 3 of 3 not done yet',)
   nothing = _of(_plan('arm', baseline=None), _rows('arm', [1.0, 2.0, 3.0]), 'arm')
   assert (nothing.verdict, nothing.notes, nothing.best) == (None, (), True)
 
 
 def test_a_run_without_the_metric():
   rows = [*_rows('base', [1.0, 1.1, 1.2]), *_rows('arm', [1.0, 1.1], seeds=(0, 1)), Outcome('arm', 2, COMPLETE)]
-  assert '1 of 3 without this metric' in _of(_plan('arm'), rows, 'arm').notes
+  assert _of(_plan('arm'), rows, 'arm').missing == ('1 of 3 without this metric',)
+  rows[-1] = Outcome('arm', 2, COMPLETE, not_finite=('loss',))
+  assert _of(_plan('arm'), rows, 'arm').missing == ('1 of 3 not finite',)
 
 
 def test_bold_is_within_two_deviations_of_the_best():
