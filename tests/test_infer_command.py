@@ -56,6 +56,7 @@ def test_options_are_flags_and_bad_lines_are_told(t5, tmp_path, capsys):
   for row in (rows[0], rows[2], rows[3]):
     assert len(row['predictions']) == 2 and row['prediction'] == row['predictions'][0]
     assert row['scores'] == sorted(row['scores'], reverse=True)
+  assert run(t5, tmp_path, ['oops', '{'], name='bad.jsonl')[0] == 1
   # As one call from Python.
   model = pretrained.load_pretrained(t5)
   same = model.generate(['one', 'two words'], num_beams=2, max_new_tokens=3, num_return_sequences=2)

@@ -94,9 +94,12 @@ def test_pages_and_pictures_are_written_whole_or_not_at_all(folder, tmp_path, ca
   assert run(folder, tmp_path, TEXTS, '--mode=attention', output='page.html') == 0
   page = (tmp_path / 'page.html').read_text()
   assert 'Attention of' in page and 'lovelace' in page
-  assert run(folder, tmp_path, [*TEXTS, ' '], '--mode=attention', output='page.html') == 2
-  assert 'error: line 3: the text is empty: expected a text' in capsys.readouterr().err
+  assert run(folder, tmp_path, [' ', ' '], '--mode=attention', output='page.html') == 2
+  assert 'error: line 1: the text is empty: expected a text' in capsys.readouterr().err
   assert (tmp_path / 'page.html').read_text() == page and not list(tmp_path.glob('.*'))
+  assert run(folder, tmp_path, [*TEXTS, ' '], '--mode=attention', output='again.html') == 0
+  assert 'line 3: the text is empty: expected a text (left out)' in capsys.readouterr().err
+  assert (tmp_path / 'again.html').read_text() == page
   assert run(folder, tmp_path, TEXTS, '--mode=attention', output='maps.svg') == 2
   assert 'a picture of 2 lines: expected one line' in capsys.readouterr().err
   assert run(folder, tmp_path, TEXTS[:1], '--mode=attention', '--layers=1', output='maps.svg') == 0
@@ -112,6 +115,7 @@ def test_pages_and_pictures_are_written_whole_or_not_at_all(folder, tmp_path, ca
     (['--mode=attention', '--layers=2'], 'x.html', 'layers is 2: there is no layer 2, expected numbers from 0 to 1'),
     (['--mode=attention', '--layers=0,7'], 'x.html', 'there is no layer 7'),
     (['--mode=classify', '--output_format=html'], 'x', 'this mode makes no html: expected text, jsonl, csv'),
+    (['--mode=attention'], 'x.pdf', 'x.pdf: nothing here writes .pdf: expected .html, .svg, .jsonl'),
     (['--mode=attributions'], 'x.svg', 'this mode makes no svg: expected html, text, jsonl, csv'),
     (['--mode=attributions', '--method=integrated'], 'x', "unknown method 'integrated': did you mean 'integrated_gra"),
     (['--mode=attributions', '--baseline=pad'], 'x', "unknown baseline 'pad': did you mean 'padding'?"),
@@ -234,6 +238,11 @@ def test_gpt_sees_what_was_before_and_xlnet_has_two_streams():
   last = row['attributions'][-1]
   assert last['values']['decoder'][-1] == 0 and np.all(last['values']['decoder'][:2] != 0)
   model = made(Xlnet(XlnetConfig(**sizes('xlnet'), num_layers=1)), 'xlnet')
+  (row,), (given,) = model.attributions('ab cd'), model.attributions('ab', targets=' cd')
+  assert [each['text'] for each in (row, given)] == ['ab', 'ab'] and row['targets'] == ' cd'
+  np.testing.assert_array_equal(
+    row['attributions'][-1]['values']['decoder'], given['attributions'][-1]['values']['decoder']
+  )
   alone, both = model.attention(['ab cd', 'ab cd'])[0], model.attention('ab cd', targets=' ef')[0]
   assert list(alone['attention']) == ['content'] and sorted(both['attention']) == ['content', 'query']
   assert np.all(alone['attention']['content'] > 0)

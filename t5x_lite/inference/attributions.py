@@ -2,8 +2,8 @@
 
 What a model says: a classifier the logit of its class (or of `target`); BERT's masked language model the
 log-probability of the likeliest token at each mask; a span head the logits of start and end; T5, GPT and XLNet the
-log-probability of each of the targets, of what T5 writes greedily where there are none, or of the likeliest token that
-GPT goes on with.
+log-probability of each of the targets, and where there are none of what T5 writes greedily, of the likeliest token that
+GPT goes on with, or of the last word of what XLNet reads.
 """
 
 from __future__ import annotations
@@ -77,13 +77,20 @@ class Attributions:
     return self._labels.index(str(target))
 
   def read(self, fields: Mapping[str, Any]) -> Item:
-    """See `readings.TextReader`; of a masked language model with at least one mask."""
+    """See `readings.TextReader`; of a masked language model with at least one mask.
+
+    XLNet goes on with nothing by itself: without targets, it is asked for the last word.
+    """
     item = self._reader.read(fields)
+    is_xlnet = type(self._model.module).__name__ == 'Xlnet' and self._head == 'lm'
+    if is_xlnet and not len(item.more.written):
+      before, space, last = item.shown['text'].rstrip().rpartition(' ')
+      item = self._reader.read({'text': before, 'targets': space + last}) if before else item
     if self._head == 'mlm' and not (item.ids == self._reader.tokenizer.mask_id).any():
       mask = self._reader.tokenizer.role_tokens().get('mask', '[MASK]')
       raise ValueError(f'no mask to ask for: expected {mask} in the text')
-    if type(self._model.module).__name__ == 'Xlnet' and self._head == 'lm' and not len(item.more.written):
-      raise ValueError('no "targets": expected some, which XLNet is asked for')
+    if is_xlnet and not len(item.more.written):
+      raise ValueError('one word: expected several, or "targets", which XLNet is asked for')
     if self._reader.is_pair and not len(item.more.written):
       raise ValueError('the model writes nothing for it: expected "targets"')
     return item

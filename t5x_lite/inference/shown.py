@@ -13,6 +13,7 @@ from t5x_lite.inference import rows
 from t5x_lite.training import processes
 
 KINDS = ('html', 'svg')
+_PICTURES = ('.pdf', '.png', '.jpg', '.jpeg', '.gif', '.webp', '.eps', '.htm', '.xhtml')  # which nothing here writes
 
 
 def kind_of(mode: Any, asked: str, path: str) -> str | None:
@@ -30,6 +31,9 @@ def kind_of(mode: Any, asked: str, path: str) -> str | None:
   found = (
     asked if asked in KINDS else next((kind for kind in KINDS if asked == 'auto' and path.endswith(f'.{kind}')), None)
   )
+  ending = pathlib.PurePath(path).suffix.lower()
+  if asked == 'auto' and ending in _PICTURES:
+    raise errors.UsageError(f'--output={path}: nothing here writes {ending}: expected .{", .".join((*known, "jsonl"))}')
   if found is None or found in known:
     return found
   if asked == 'auto' and not known:
@@ -38,18 +42,19 @@ def kind_of(mode: Any, asked: str, path: str) -> str | None:
 
 
 def whole(made: Iterable[Mapping[str, Any]], mode: Any) -> list[Mapping[str, Any]]:
-  """The rows of all lines, or what a mode makes of them in the end.
+  """The rows of all lines, or what a mode makes of them in the end. Bad lines are told on stderr, and left out.
 
   Raises:
-    UsageError: there is a bad line, or none.
+    UsageError: there is no line, or none that is good.
   """
-  found = []
+  found, bad = [], []
   for row in made:
-    if 'error' in row:
-      raise errors.UsageError(f'line {row["line"]}: {row["error"]}')
-    found.append(row)
+    (bad if 'error' in row else found).append(row)
+  told = [f'line {row["line"]}: {row["error"]}' for row in bad]
   if not found:
-    raise errors.UsageError('no lines: expected at least one')
+    raise errors.UsageError(told[0] if told else 'no lines: expected at least one')
+  for line in told:
+    print(f'{line} (left out)', file=sys.stderr)
   return mode.finish(found) if hasattr(mode, 'finish') else found
 
 

@@ -96,7 +96,7 @@ def infer(
     mesh: how devices are arranged.
 
   Returns:
-    The exit code: 0, also if some lines were bad; those are told on stderr and have a row with `error`.
+    The exit code: 0, also if some lines were bad; those are told on stderr and have a row with `error`. 1 if all were.
 
   Raises:
     UsageError: a model that cannot do it, or options that do not go together.
@@ -163,8 +163,7 @@ def infer(
   kind_out = rows.format_of(output_format, output, default='jsonl')
   settings = {'checkpoint': checkpoint, 'input': input, 'mode': mode, 'options': dataclasses.asdict(options)}
   settings |= {} if assistant_model is None else {'assistant_model': assistant_model}
-  _work(made, (input, kind_in), (output, kind_out), (batch_size, devices), settings)
-  return 0
+  return 0 if _work(made, (input, kind_in), (output, kind_out), (batch_size, devices), settings) else 1
 
 
 def _show(made: Any, source: tuple[str, str], target: tuple[str, str], sizes: tuple[int, int], title: str) -> None:
@@ -213,18 +212,21 @@ def _options(model: Any, generation: GenerationConfig, targets: int | None) -> G
 
 def _work(
   mode: Mode, source: tuple[str, str], target: tuple[str, str], sizes: tuple[int, int], settings: Mapping[str, Any]
-) -> None:
-  """From lines to rows."""
+) -> bool:
+  """From lines to rows; returns whether any line was good, if there was one."""
   with _opened(source[0]) as file:
     primary = processes.is_primary()
     output = job.Output(target[0] if primary else '-', target[1], settings, mode.columns)
-    progress, complete = job.Progress(), False
+    progress, complete, good, bad = job.Progress(), False, 0, 0
     skipped = output.done
     try:
       lines = (line for line in rows.read(file, source[1], mode.field) if line.number > skipped)
       for row in job.run(lines, mode, batch_size=sizes[0], devices=sizes[1]):
         if 'error' in row:
           print(f'line {row["line"]}: {row["error"]}', file=sys.stderr)
+          bad += 1
+        else:
+          good += 1
         if primary:
           output.write(row)
         progress.advance()
@@ -232,6 +234,7 @@ def _work(
     finally:
       progress.close()
       output.close(complete)
+    return good > 0 or bad == 0 or skipped > 0
 
 
 def _talk(mode: Mode, devices: int) -> int:
