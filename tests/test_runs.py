@@ -394,6 +394,7 @@ def test_branches_keep_what_is_the_same_and_remember_where_they_come_from(refere
   ('which', 'flags', 'told'),
   [
     ('@7', (), 'has no checkpoint of step 7: it has 6, 9, 12'),
+    ('@six', (), "'six' is no checkpoint: expected a step or best"),
     ('@all', (), 'a branch has one parent, expected RUN, RUN@STEP or RUN@best'),
     ('', (), 'the branch begins at step 12 and TRAIN_STEPS is 12: expected more'),
     ('@6', ('--gin.MODEL_DIR={parent}',), 'is the parent: expected a folder of its own'),

@@ -47,6 +47,9 @@ def _parent(values: flags.FlagValues) -> tuple[pathlib.Path, str]:
     return folder, which
   if (folder.parent / CONFIG_FILE).is_file() and folder.is_dir():  # one checkpoint in it
     return folder.parent, folder.name
+  run, at, step = source.rpartition('@')
+  if at and (pathlib.Path(run).expanduser() / CONFIG_FILE).is_file():
+    raise errors.UsageError(f'--branch_from={values.branch_from}: {step!r} is no checkpoint: expected a step or best')
   raise errors.UsageError(
     f'--branch_from={values.branch_from}: no {CONFIG_FILE} there; expected the MODEL_DIR of a run'
   )

@@ -47,7 +47,8 @@ def whole(made: Iterable[Mapping[str, Any]], mode: Any) -> list[Mapping[str, Any
   Raises:
     UsageError: there is no line, or none that is good.
   """
-  found, bad = [], []
+  found: list[Mapping[str, Any]] = []
+  bad: list[Mapping[str, Any]] = []
   for row in made:
     (bad if 'error' in row else found).append(row)
   told = [f'line {row["line"]}: {row["error"]}' for row in bad]

@@ -63,7 +63,8 @@ class Found:
 
 
 def find(words: Sequence[str], may_wait: bool = False) -> Found:
-  """The runs, sweeps and attention maps that `words` name; what is named twice counts once.
+  """The runs, sweeps and attention maps that `words` name; what is named twice counts once, and a
+  run of a sweep that is named too as the sweep's.
 
   Args:
     words: paths of folders, and of files of `infer --mode=attention`.
@@ -90,7 +91,8 @@ def find(words: Sequence[str], may_wait: bool = False) -> Found:
       runs.append(Place(path, names[path]))
   if not runs and not sweeps:
     raise errors.UsageError(f'{", ".join(words)}: attention maps alone, expected the folder of a run or a sweep too')
-  return Found(tuple(runs), tuple(sweeps), tuple(maps))
+  inside = {place.path.resolve() for sweep in sweeps for place in sweep_places(sweep)}  # which count as theirs
+  return Found(tuple(run for run in runs if run.path.resolve() not in inside), tuple(sweeps), tuple(maps))
 
 
 def has_metrics(path: pathlib.Path) -> bool:

@@ -178,7 +178,8 @@ def begin(
   }
   at = f'go on at step {origin.step}' if schedule == CONTINUE else 'begin again at step 0'
   told = [
-    f'changed: {"; ".join(changes) or "nothing"}',
+    # What has another value, before what comes and goes with it.
+    f'changed: {"; ".join(sorted(changes, key=lambda change: "not set" in change)) or "nothing"}',
     f'optimiser: {"its state is kept" if other is None else f"begins afresh ({other})"}',
     f'step and learning rate schedule: {at}; data: {position}',
   ]

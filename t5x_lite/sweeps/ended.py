@@ -159,7 +159,7 @@ def _last_words(run: Run) -> str:
     lines = []
   told = [line.strip() for line in lines if line.strip()]
   said = [line for line in told if line.startswith('error: ')]
-  return (said or told or ['it died without a word'])[-1].removeprefix('error: ')
+  return (said or told or ['it ended without a word'])[-1].removeprefix('error: ')
 
 
 def order(run: Run) -> str | None:

@@ -72,6 +72,13 @@ def test_a_page_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
   assert [path.name for path in tmp_path.iterdir()] == ['report.html'] and target.read_text() == 'old'
 
 
+def test_a_run_of_a_sweep_that_is_named_too_counts_once(tmp_path):
+  sweep = fakes.write_sweep(tmp_path / 'sweep', {'low': 1.0, 'high': 2.0})
+  run = sweep / 'arms' / 'high' / '1'
+  assert len(read(sweep, run)['runs']) == len(read(sweep)['runs']) == 4
+  assert len(read(run)['runs']) == 1
+
+
 def test_arms_have_bands_over_their_seeds(tmp_path):
   value = read(fakes.write_sweep(tmp_path / 'sweep', {'low': 1.0, 'high': 2.0}))
   assert [(arm['name'], arm['baseline'], arm['runs']) for arm in value['arms']] == [
