@@ -116,7 +116,7 @@ def conduct(
     search_paths: folders of gin files, for the evaluations.
 
   Raises:
-    UsageError: a run is complete that does not know a metric, and none is that does. Runs that go on are stopped.
+    UsageError: each arm has ended a run, and none knows some metric. Runs that go on are stopped.
   """
   conductor = _Conductor(plan, folder, engine, hooks, search_paths)
   if again:
@@ -250,9 +250,10 @@ class _Conductor:
     outcomes.write(self._folder, self.written)
 
   def _check_metrics(self) -> None:
-    """Raises UsageError for a metric that no complete run knows: a misspelt name is not waited for to the end."""
+    """Raises UsageError for a metric that no arm knows, once each has ended a run: a misspelt name is not waited for."""
     complete = [each for each in self.written if each.status == outcomes.COMPLETE]
-    for metric in self._plan.sweep.metrics if complete else ():
+    all_ended = {each.arm for each in self.written} == {planned.arm.name for planned in self._plan.arms}
+    for metric in self._plan.sweep.metrics if complete and all_ended else ():
       if not any(metric in each.metrics or metric in each.not_finite for each in complete):
         first = complete[0]
         raise errors.UsageError(f'metric {metric!r}: {first.arm} seed {first.seed} is complete and has {first.note}')

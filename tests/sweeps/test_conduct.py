@@ -77,7 +77,7 @@ def test_a_metric_that_some_runs_do_not_have_is_told(sweep, conducted, stub):
   assert ended[1].metrics == {'text/score': 2.0} and ended[1].note == 'no text/loss (it has score)'
 
 
-def test_a_metric_that_no_run_has_ends_the_sweep_with_the_first(sweep, conducted, stub, starts):
+def test_a_metric_that_no_arm_has_ends_the_sweep_with_the_first_seeds(sweep, conducted, stub, starts):
   with pytest.raises(UsageError) as caught:
     conducted(sweep(command=stub(), seeds=(0, 1, 2), metrics=('text/loss', 'text/losss')))
   assert "metric 'text/losss'" in str(caught.value) and 'it has loss; did you mean loss?' in str(caught.value)
