@@ -126,7 +126,8 @@ class HeldOut:
 
   def _predict(self, predictor: predictions.Predictor, name: str, params: Any) -> list[Sample]:
     if name not in self._examples:
-      batches = pipeline.build(dataclasses.replace(self._tasks[name], pack=False, batch_size=self._num_samples))
+      few = dataclasses.replace(self._tasks[name], pack=False, batch_size=self._num_samples, num_virtual_shards=None)
+      batches = pipeline.build(few)
       self._examples[name] = next(batches)
       batches.close()
     examples = self._examples[name]

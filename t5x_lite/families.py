@@ -42,6 +42,9 @@ def check(module: Any, converter: FeatureConverter) -> None:
     return
   if features != _FEATURES[model]:
     raise errors.UsageError(f'model {model} cannot read {features}: expected {_FEATURES[model]}')
+  start = getattr(converter, 'decoder_start_id', 0)
+  if start:
+    raise errors.UsageError(f'decoder_start_id={start}: expected 0, which model {model} writes from')
   heads = tuple(getattr(module.config, 'heads', ()))
   if getattr(converter, 'sentence_pairs', False) and 'nsp' not in heads:
     raise errors.UsageError(

@@ -17,7 +17,7 @@ from t5x_lite.core import errors, tree
 from t5x_lite.core.batch import ENCODER, INPUT_TOKENS, POSITIONS, SEGMENT_IDS, key
 from t5x_lite.core.products import ByOutput
 from t5x_lite.data.vocabularies.tokenizers import Tokenizer
-from t5x_lite.decoding.config import Decoding, GenerationConfig
+from t5x_lite.decoding.config import Decoding, GenerationConfig, check_ids
 from t5x_lite.decoding.engine import Written
 from t5x_lite.decoding.generate import Assistant, row_keys, write_from_encoder, write_from_prompt
 from t5x_lite.decoding.stopping import StopTable, stop_table
@@ -128,6 +128,7 @@ class Writer:
       room = None if positions is None else positions - decoding.max_new
       padded = max(longest, bucket(longest) if room is None else min(bucket(longest), room))
     decoding = dataclasses.replace(decoding, num_tokens=num_tokens, options=_without_texts(decoding.options))
+    check_ids(config, self.module.config.vocab_size)
     if decoding.branches > self.module.config.vocab_size // 2:
       raise errors.UsageError(
         f'{decoding.branches} beams or results: the model has only {self.module.config.vocab_size} tokens'
@@ -371,5 +372,6 @@ def result(
 
 
 def _text_ids(ids: np.ndarray, decoding: Decoding) -> list[int]:
-  """Ids that have a text: an end is none."""
-  return ids[~np.isin(ids, (*decoding.eos, decoding.pad))].tolist()
+  """Ids that have a text: an end is none, nor is the padding that was asked for. Without either, 0 is a word."""
+  pad = decoding.options.pad_token_id
+  return ids[~np.isin(ids, (*decoding.eos, *(() if pad is None else (pad,))))].tolist()

@@ -45,6 +45,8 @@ def prompts(
     if tokenizer is None:
       raise errors.UsageError('inputs are texts, and the model has no tokenizer beside it: expected ids')
     return [_encoded(text, place, tokenizer, encodes, begin) for place, text in enumerate(inputs, start=1)], 0
+  if not isinstance(inputs, list | tuple) and not np.ndim(inputs):
+    raise errors.UsageError(f'inputs are {inputs!r}: expected texts, ids, or rows of ids')
   rows, width = _rows_of(inputs, attention_mask, config)
   for place, row in enumerate(rows, start=1):
     if not len(row):
@@ -117,7 +119,10 @@ def _rows_of(inputs: Any, attention_mask: Any, config: GenerationConfig) -> tupl
       raise errors.UsageError(f'input {place} is {row.dtype} {list(row.shape)}: expected a text, or a row of ids')
   eos = config.eos_token_id if isinstance(config.eos_token_id, tuple) else (config.eos_token_id,)
   if attention_mask is not None:
-    masks = [np.asarray(mask) != 0 for mask in np.atleast_2d(np.asarray(attention_mask))]
+    try:
+      masks = [np.asarray(mask) != 0 for mask in np.atleast_2d(np.asarray(attention_mask))]
+    except ValueError:  # ragged, as the rows may be
+      masks = [np.asarray(mask) != 0 for mask in attention_mask]
     if [len(mask) for mask in masks] != [len(row) for row in rows]:
       raise errors.UsageError(
         f'attention_mask is {[len(masks), len(masks[0])]}: expected {[len(rows), len(rows[0])]}, as input_ids'

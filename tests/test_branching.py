@@ -104,3 +104,5 @@ def test_schedules_go_back_to_their_beginning_and_moments_stay():
   changed = {name: int(leaf) for name, leaf in after.items() if not np.array_equal(leaf, before[name])}
   assert len(changed) == 1 and set(changed.values()) == {0}
   assert [int(leaf) for name, leaf in before.items() if name.endswith('count')] == [3, 3]
+  state = optimizers.adamw(1e-3).init(params)  # a rate that is a number has no place in a schedule
+  assert jax.tree.leaves(warmstart.at_step(state, 7)) == jax.tree.leaves(state)

@@ -60,6 +60,24 @@ def test_a_csv_has_named_fields_which_may_have_line_ends_in_them():
   assert 'got 1 fields, expected 2: id, text' in found[1]['error']
 
 
+def test_a_csv_may_have_blank_lines_and_books_in_its_fields():
+  book = 'a b ' * 50_000
+  found, _ = work(f'id,text\n1,{book}\n\n2,d\n\n'.encode().splitlines(keepends=True), 'csv')
+  assert [(row['line'], row.get('inputs')) for row in found] == [(1, book), (2, 'd')]
+
+
+def test_a_half_written_field_with_line_ends_costs_its_own_row_alone(tmp_path):
+  path = tmp_path / 'out.csv'
+  output = job.Output(str(path), 'csv', {}, ('line', 'text'))
+  for number in (1, 2, 3):
+    output.write({'line': number, 'text': f'a\nb "{number}"\nc'})
+  output.close(complete=False)
+  path.write_bytes(path.read_bytes()[:-5])
+  output = job.Output(str(path), 'csv', {}, ('line', 'text'))
+  output.close(complete=True)
+  assert output.done == 2
+
+
 def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_the_text():
   lines = list(rows.read([b'\xef\xbb\xbffirst\r\n', b'second\n', b'last'], 'text'))
   assert [line.fields['inputs'] for line in lines] == ['first', 'second', 'last']

@@ -206,6 +206,11 @@ def test_a_model_is_refused_features_that_it_cannot_learn_from(module, reads):
     families.check(module.clone(config=type(module.config)(heads=('classification',))), reads)
 
 
+def test_a_decoder_learns_from_the_id_that_it_writes_from():
+  with pytest.raises(errors.UsageError, match='decoder_start_id=2: expected 0, which model T5 writes from'):
+    families.check(T5(T5Config()), features.EncoderDecoderFeatures(decoder_start_id=2))
+
+
 def test_an_encoder_writes_nothing_and_neither_does_what_has_no_language_model():
   for module in (T5(T5Config()), Gpt(GptConfig()), Xlnet(XlnetConfig())):
     generation.check_writes(module)

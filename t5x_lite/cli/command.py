@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import pathlib
 import sys
@@ -22,6 +23,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it.
 
 # Errors of the system that are the user's to mend: a folder that cannot be written, a full disk.
 _SYSTEM_ERRORS = (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,11 +121,13 @@ def _exit_code(work: Callable[[], int | None]) -> int:
     return work() or 0
   except errors.UsageError as error:
     return _fail(str(error))
-  except _SYSTEM_ERRORS as error:
-    return _fail(str(error) if error.filename is None else f'{error.filename}: {error.strerror}')
   except BrokenPipeError:  # `... | head` has seen enough.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
+  except OSError as error:
+    if not isinstance(error, _SYSTEM_ERRORS) and error.errno not in _FULL:
+      raise
+    return _fail(str(error) if error.filename is None else f'{error.filename}: {error.strerror}')
   except KeyboardInterrupt:
     print('interrupted', file=sys.stderr)
     return INTERRUPTED

@@ -109,6 +109,7 @@ class Task:
     stride: with 'split' (of examples or documents), how many tokens of a part are repeated in the next.
     documents: what becomes of the documents of an unsupervised task: 'joined' puts them end to end and cuts that into
       chunks as long as the objective takes, 'split' makes chunks of each by itself, 'truncated' takes its first chunk.
+    in_mean: whether its score counts in the mean of a mixture: not that of a set that a benchmark only trains on.
     ids: set where the records hold token ids: the pipeline reads those, and `preprocess` only serves who looks at them.
   """
 
@@ -124,6 +125,7 @@ class Task:
   long_examples: str = TRUNCATE
   stride: int = 0
   documents: str = JOINED
+  in_mean: bool = True
   ids: TokenIds | None = None
 
   def __post_init__(self):

@@ -296,8 +296,22 @@ def _check(config: GenerationConfig) -> None:
   ):
     raise UsageError(f'stop_strings is {stops!r}: expected a text, or a list of texts, none of them empty')
   decay = config.exponential_decay_length_penalty
-  if decay is not None and not (isinstance(decay, tuple) and len(decay) == 2 and isinstance(decay[0], int)):
+  if decay is not None and not (
+    isinstance(decay, tuple) and len(decay) == 2 and isinstance(decay[0], int) and isinstance(decay[1], int | float)
+  ):
     raise UsageError(f'exponential_decay_length_penalty is {decay!r}: expected a number of tokens and a factor')
+
+
+def check_ids(config: GenerationConfig, vocab_size: int) -> None:
+  """Raises UsageError for an id that is to be written or read, and that a model with so many tokens does not have.
+
+  An end or padding that it does not have is none, as in transformers.
+  """
+  for name in ('decoder_start_token_id', 'forced_bos_token_id', 'forced_eos_token_id'):
+    value = getattr(config, name)
+    wrong = [each for each in (_ids(value) if value is not None else ()) if each >= vocab_size]
+    if wrong:
+      raise UsageError(f'{name} is {wrong[0]}: expected ids from 0 to {vocab_size - 1}')
 
 
 def _texts(value: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -60,11 +60,14 @@ class Embed:
   def read(self, fields: Mapping[str, Any]) -> Item:
     """The ids of "text", or of "inputs", in the frame of the family."""
     text = rows.text_field(fields, 'text', 'inputs')
-    ids, _ = self._tokenizer.with_special_tokens(self._tokenizer.encode(text))
+    tokens = self._tokenizer.encode(text)
+    ids, _ = self._tokenizer.with_special_tokens(tokens)
     if not ids:
       raise ValueError('nothing to embed: expected a text')
-    ids, told = modes.cut(ids, self._longest)
-    return Item(ids, {'text': text}, told)
+    if self._longest is None or len(ids) <= self._longest:
+      return Item(np.asarray(ids, np.int32), {'text': text}, {})
+    ids, _ = self._tokenizer.with_special_tokens(tokens, None, self._longest)  # cut within the frame
+    return Item(np.asarray(ids, np.int32), {'text': text}, {'truncated': True})
 
   def run(self, items: Sequence[Item], length: int, numbers: Sequence[int]) -> list[dict[str, Any]]:
     """The vector of each."""

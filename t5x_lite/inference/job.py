@@ -103,11 +103,10 @@ class Output:
     """How many rows are complete; what follows them is cut off."""
     content = target.read_bytes()
     end = content.rfind(b'\n') + 1
-    if self._kind == 'csv':  # a field may have line ends in it
-      whole = list(rows.read(content[:end].splitlines(keepends=True), 'csv'))
-      count, broken = len(whole), any(line.fields is None for line in whole)
-      if broken:
-        count, end = 0, 0
+    if self._kind == 'csv':  # a field may have line ends in it, and then stands in quotes
+      while content.count(b'"', 0, end) % 2:
+        end = content.rfind(b'\n', 0, end - 1) + 1
+      count = len(list(rows.read(content[:end].splitlines(keepends=True), 'csv')))
     else:
       count = content[:end].count(b'\n')
     with target.open('r+b') as file:

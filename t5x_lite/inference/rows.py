@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -61,9 +62,14 @@ def read(lines: Iterable[bytes], kind: str, field: str = 'inputs') -> Iterator[L
 
 def _read_csv(lines: Iterable[bytes]) -> Iterator[Line]:
   text = (raw.decode('utf-8-sig' if place == 0 else 'utf-8', errors='replace') for place, raw in enumerate(lines))
+  csv.field_size_limit(sys.maxsize)  # a context may be a book
   reader = csv.reader(text)
   names = next(reader, [])
-  for number, values in enumerate(reader, start=1):
+  number = 0
+  for values in reader:
+    if not values:  # a blank line
+      continue
+    number += 1
     if len(values) != len(names):
       yield Line(number, None, f'got {len(values)} fields, expected {len(names)}: {", ".join(names)}')
     elif any('\ufffd' in value for value in values):

@@ -55,8 +55,9 @@ class Score:
       return Item(ids, shown, (ids, np.asarray(targets, np.int32), len(target.encode()), told))
     prompt = rows.text_field(fields, 'inputs') if 'inputs' in fields and 'targets' in fields else ''
     target = rows.text_field(fields, 'targets', 'text', 'inputs')
-    before = [self._score.start, *tokenizer.encode(prompt)]
-    targets = tokenizer.encode(prompt + target)[len(before) - 1 :] if prompt else tokenizer.encode(target)
+    # Blanks at the end of a prompt belong to the tokens behind it, as lm-evaluation-harness has it.
+    before = [self._score.start, *tokenizer.encode(prompt.rstrip())]
+    targets = tokenizer.encode(prompt + target)[len(before) - 1 :] if prompt.strip() else tokenizer.encode(target)
     if not len(targets):
       raise ValueError('nothing to score: expected a text')
     ids, longest = np.asarray([*before, *targets], np.int32), self._score.longest

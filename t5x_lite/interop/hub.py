@@ -23,6 +23,9 @@ FILES = (
   'vocab.txt',
   'vocab.json',
   'merges.txt',
+  'modules.json',  # and how sentence-transformers pools
+  '*_Pooling/config.json',
+  'sentence_bert_config.json',
 )
 _HUB_NAME = re.compile(r'[A-Za-z0-9][\w.-]*(/[\w.-]+)?')
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import optax
@@ -91,17 +92,29 @@ def evaluate(
   }
   folder = pathlib.Path(output).expanduser() if output else chosen[0].run / 'eval'
   suite = _Suite(trainer, dataset, own, members, scorers, eval_steps, continuations, further, choices, limit)
+  for member in further:
+    assert choices is not None
+    choices_lib.questions(member, dataset.split, choices)  # what cannot be asked is told before anything is measured
   table: list[dict[str, Any]] = []
-  for found in chosen:
-    params = _params(trainer, found, isinstance(dataset.features, EncoderTaskFeatures))
-    rows = suite.measure(params, Written(folder, found.name, dataset.split, report))
-    table += rows
-    if processes.is_primary():
-      _append(folder / METRICS, rows)
-  if processes.is_primary():
-    print(render(table))
-    print(f'\nwritten to {folder}')
+  with _told(table, folder):
+    for found in chosen:
+      params = _params(trainer, found, isinstance(dataset.features, EncoderTaskFeatures))
+      for row in suite.measure(params, Written(folder, found.name, dataset.split, report, whole=limit is None)):
+        table.append(row)
+        if processes.is_primary():
+          _append(folder / METRICS, row)
   return 0
+
+
+@contextlib.contextmanager
+def _told(table: Sequence[Mapping[str, Any]], folder: pathlib.Path) -> Iterator[None]:
+  """Prints in the end what has been measured, also where something went wrong on the way."""
+  try:
+    yield
+  finally:
+    if table and processes.is_primary():
+      print(render(table))
+      print(f'\nwritten to {folder}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,9 +136,10 @@ class _Suite:
   choices: Choices | None
   limit: int | None
 
-  def measure(self, params: Any, written: Written) -> list[dict[str, Any]]:
-    """A row for each task, and one for their mean. Predictions are written as soon as those of a task are made."""
+  def measure(self, params: Any, written: Written) -> Iterator[dict[str, Any]]:
+    """A row for each task, and one for their mean, each as soon as it is known; predictions are written before."""
     values: dict[str, dict[str, Any]] = {}
+    later = {member.name for member in self.further}
     for member in self.members:
       if member.name in self.scorers:
         scorer = self.scorers[member.name]
@@ -135,16 +149,18 @@ class _Suite:
           written.add(scorer, predictions, values[member.name])
       else:
         values[member.name] = self._of_text(params, self.own[member.name])
+      if member.name not in later:
+        yield written.row(member.name, values[member.name])
     for member in self.further:
       assert self.choices is not None
       scores = choices_lib.measure(self.trainer, params, self.dataset, member, self.choices, self.limit)
       values[member.name] = values.get(member.name, {}) | scores
-    rows = [written.row(name, own) for name, own in values.items()]
-    of_mixture = {member.name for member in tasks.tasks(self.dataset.mixture_or_task_name)}
-    averaged = [row for row in rows if row['task'] in of_mixture]  # without what is only evaluated: AX, MNLI mismatched
+      yield written.row(member.name, values[member.name])
+    # Without what is only evaluated, as AX and mismatched MNLI, or only trained on, as DPR.
+    counted = {member.name for member in tasks.tasks(self.dataset.mixture_or_task_name) if member.in_mean}
+    averaged = [own for name, own in values.items() if name in counted]
     if len(averaged) > 1 and (mean := _mean(averaged)) is not None:
-      rows.append(written.row(_MEAN, {'score': mean}))
-    return rows
+      yield written.row(_MEAN, {'score': mean})
 
   def _of_text(self, params: Any, dataset: DatasetConfig) -> dict[str, float]:
     if self.continuations is not None:
@@ -196,8 +212,7 @@ def _mean(rows: Sequence[Mapping[str, Any]]) -> float | None:
   return sum(known) / len(known) if len(known) == len(scores) else None
 
 
-def _append(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _append(path: pathlib.Path, row: Mapping[str, Any]) -> None:
   path.parent.mkdir(parents=True, exist_ok=True)
   with path.open('a', encoding='utf-8') as file:
-    for row in rows:
-      print(to_json(row), file=file)
+    print(to_json(row), file=file)

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -161,7 +161,14 @@ def infer(
     return _talk(made, devices)
   kind_in = rows.format_of(input_format, input)
   kind_out = rows.format_of(output_format, output, default='jsonl')
-  settings = {'checkpoint': checkpoint, 'input': input, 'mode': mode, 'options': dataclasses.asdict(options)}
+  settings = {
+    'checkpoint': str(next(located.locate(checkpoint)).path),
+    'input': input,
+    'mode': mode,
+    'options': dataclasses.asdict(options),
+    'format': kind_out,
+    'tokenizer': getattr(model.tokenizer, 'fingerprint', None),
+  }
   settings |= {} if assistant_model is None else {'assistant_model': assistant_model}
   return 0 if _work(made, (input, kind_in), (output, kind_out), (batch_size, devices), settings) else 1
 
@@ -216,9 +223,9 @@ def _work(
   """From lines to rows; returns whether any line was good, if there was one."""
   with _opened(source[0]) as file:
     primary = processes.is_primary()
-    output = job.Output(target[0] if primary else '-', target[1], settings, mode.columns)
+    output = _begun(target, settings, mode.columns)
     progress, complete, good, bad = job.Progress(), False, 0, 0
-    skipped = output.done
+    skipped = processes.from_primary(output.done)  # all processes read the same lines
     try:
       lines = (line for line in rows.read(file, source[1], mode.field) if line.number > skipped)
       for row in job.run(lines, mode, batch_size=sizes[0], devices=sizes[1]):
@@ -235,6 +242,19 @@ def _work(
       progress.close()
       output.close(complete)
     return good > 0 or bad == 0 or skipped > 0
+
+
+def _begun(target: tuple[str, str], settings: Mapping[str, Any], columns: Sequence[str]) -> job.Output:
+  """Where process 0 writes, and the others nothing. What is wrong with it, all processes raise."""
+  output, wrong = None, None
+  try:
+    output = job.Output(target[0] if processes.is_primary() else '-', target[1], settings, columns)
+  except errors.UsageError as error:
+    wrong = str(error)
+  wrong = processes.from_primary(wrong)
+  if output is None or wrong is not None:
+    raise errors.UsageError(wrong or '')
+  return output
 
 
 def _talk(mode: Mode, devices: int) -> int:

@@ -74,10 +74,21 @@ def path_of(checkpoint: str) -> str:
 
 
 def best_step(run: pathlib.Path) -> int:
-  """The step of the best checkpoint of a run, as its newest one remembers it; the newest where it was not evaluated."""
-  latest = integrity.steps(run)[-1]
+  """The step of the best checkpoint of a run: of those that were evaluated as they were saved, if any; else the newest.
+
+  A better evaluation between two saves has left no checkpoint.
+
+  Raises:
+    UsageError: all checkpoints are damaged.
+  """
+  known = checkpoints.saved_metrics(run)
+  if known:
+    return min(known, key=lambda step: known[step]['loss'])
+  latest = checkpoints.latest_step(run)
+  if latest is None:
+    raise errors.UsageError(f'{run}: every checkpoint is damaged')
   from t5x_lite.training import orbax_store
 
   progress = orbax_store.read_json(integrity.step_folder(run, latest), checkpoints.PROGRESS)
-  best = progress.get('improvement', {}).get('best_step')
-  return latest if best is None else int(best)
+  remembered = progress.get('improvement', {}).get('best_step')
+  return remembered if remembered in integrity.steps(run) else latest

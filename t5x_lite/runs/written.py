@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from t5x_lite.scoring import items, page, review, submission
 from t5x_lite.scoring.scorer import Scorer
+from t5x_lite.training.writers import to_json
 
 PREDICTIONS, SUBMISSIONS = 'predictions', 'submissions'
 
@@ -23,12 +23,14 @@ class Written:
     checkpoint: its name.
     split: of the tasks.
     report: whether a page is written beside the predictions: confusion matrix, calibration, worst errors.
+    whole: whether all of the split is predicted, which a server wants.
   """
 
   folder: pathlib.Path
   checkpoint: str
   split: str
   report: bool = False
+  whole: bool = True
 
   def row(self, task: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a task, and what they are of."""
@@ -43,8 +45,8 @@ class Written:
         index = next((item.record[key] for key in ('idx', 'id') if key in item.record), number)
         row = {'index': _plain(index), 'reference': _plain(item.reference), 'prediction': _plain(own.value)}
         row |= {} if own.loss is None else {'loss': round(own.loss, 6)}
-        print(json.dumps(row | {'details': _plain(own.shown)}, ensure_ascii=False), file=file)
-    for_server = submission.submission(task, self.split, scorer.items, predictions)
+        print(to_json(row | {'details': _plain(own.shown)}), file=file)
+    for_server = submission.submission(task, self.split, scorer.items, predictions) if self.whole else None
     if for_server is not None:
       self._file(SUBMISSIONS, for_server.name).write_text(for_server.text, encoding='utf-8')
     if self.report:

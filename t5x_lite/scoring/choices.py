@@ -1,6 +1,6 @@
 """Tasks by models that were never trained on them: of a few answers, which is likeliest behind the input?
 
-What is compared is text that no tokenizer has a say in: the task's input, cut after so many characters, and behind it
+What is compared is text that no tokenizer has a say in: the task's input, of so many characters at most, and behind it
 each of the answers. So models of any family and objective choose among the same answers to the same questions: those
 that write by the likelihood of an answer, encoders by its pseudo-likelihood (see `conditional`).
 
@@ -8,15 +8,15 @@ The answers are the labels of a task of classes, the choices of a task of multip
 are free text the right one and some of those of other examples, drawn once and for all.
 
 Sources: Brown et al. 2020 (GPT-3), section 2.4, which chooses by the likelihood, and for some tasks by the likelihood
-per unit of length; that unit is a byte here, as in lm-evaluation-harness, so that tokenizers compare. Salazar et al.
-2020 (pseudo-likelihoods).
+per unit of length; that unit is a byte here, as in `acc_bytes` of lm-evaluation-harness, so that tokenizers compare.
+Salazar et al. 2020 (pseudo-likelihoods).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ from t5x_lite.training.steps import Trainer
 
 ACCURACY = 'choice_accuracy'
 _MULTIPLE_CHOICE = 'multiple_choice'
+_GAP = ' ... '
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Choices:
     tasks: supervised tasks by name, whatever the model was trained on.
     examples: of the split, at evenly spaced places; all if there are no more.
     others: where answers are free text, how many wrong ones stand beside the right one.
-    length: characters of an input, at most; what is behind them is not read.
+    length: characters of an input, at most; of longer ones the middle is not read.
     masked: by encoders, how many tokens of each answer are masked, one at a time; None: all of them, each a row to be
       read.
     seed: of the wrong answers.
@@ -64,11 +65,11 @@ class Choices:
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-  """An input, the texts that may answer it, and which of them does."""
+  """An input, the texts that may answer it, and which of them do."""
 
   text: str
   answers: tuple[str, ...]
-  right: int
+  right: frozenset[int]
 
 
 def members(chosen: Choices) -> list[tasks.Task]:
@@ -126,9 +127,9 @@ def accuracies(asked: Sequence[Question], losses: np.ndarray) -> dict[str, float
   for each in asked:
     own = losses[start : start + len(each.answers)]
     sizes = np.asarray([len(answer.encode('utf-8')) for answer in each.answers])
-    hits += int(np.argmin(own)) == each.right
-    hits_by_byte += int(np.argmin(own / sizes)) == each.right
-    chance += 1 / len(each.answers)
+    hits += int(np.argmin(own)) in each.right
+    hits_by_byte += int(np.argmin(own / sizes)) in each.right
+    chance += len(each.right) / len(each.answers)
     start += len(each.answers)
   count = len(asked)
   return {
@@ -148,20 +149,42 @@ def questions(member: tasks.Task, split: str, chosen: Choices) -> list[Question]
   records = member.spread_records(split, chosen.examples)
   if member.encoder is not None and member.encoder.head == _MULTIPLE_CHOICE:
     return list(_of_choices(member, records, chosen.length))
+  records = [record for record in records if _has_right_target(member, record)]
   pairs = [(example['inputs'], example['targets']) for record in records for example in member.examples(record)]
   known = [(text, target) for text, target in pairs if target != labelled.UNKNOWN and target.strip()]
   fixed = texts.fixed_labels(member)
   if fixed:
-    return [Question(text[: chosen.length], fixed, fixed.index(target)) for text, target in known if target in fixed]
+    return [
+      Question(shortened(text, chosen.length), fixed, frozenset([fixed.index(target)]))
+      for text, target in known
+      if target in fixed
+    ]
   return _of_free_text(member, known, chosen)
 
 
 def _of_choices(member: tasks.Task, records: Sequence[tasks.Record], length: int) -> Iterator[Question]:
   for record in records:
+    right: dict[tuple[str, tuple[str, ...]], set[int]] = {}  # ReCoRD has an example for each right answer
     for example in member.encoder_examples(record):
       label, answers = int(example['label']), tuple(map(str, example['choices']))
       if 0 <= label < len(answers) and all(map(str.strip, answers)):
-        yield Question(str(example['text'])[:length], answers, label)
+        right.setdefault((shortened(str(example['text']), length), answers), set()).add(label)
+    for (text, answers), labels in right.items():
+      yield Question(text, answers, frozenset(labels))
+
+
+def _has_right_target(member: tasks.Task, record: tasks.Record) -> bool:
+  """Whether the target of a record is right: that of WSC and WNLI is a phrase to be judged, and may be wrong."""
+  reference = None if member.reference is None else member.reference(record)
+  return not (isinstance(reference, Mapping) and 'referent' in reference and reference.get('label') != 1)
+
+
+def shortened(text: str, length: int) -> str:
+  """A text of at most `length` characters, of a longer one its two ends: tasks ask before or behind what is read."""
+  if len(text) <= length:
+    return text
+  kept = max(length - len(_GAP), 2)
+  return (text[: kept // 2] + _GAP + text[-(kept - kept // 2) :])[:length]
 
 
 def _of_free_text(member: tasks.Task, known: Sequence[tuple[str, str]], chosen: Choices) -> list[Question]:
@@ -176,5 +199,5 @@ def _of_free_text(member: tasks.Task, known: Sequence[tuple[str, str]], chosen: 
     answers = draw.sample([other for other in different if other != target], chosen.others)
     place = draw.randrange(chosen.others + 1)
     answers.insert(place, target)
-    found.append(Question(text[: chosen.length], tuple(answers), place))
+    found.append(Question(shortened(text, chosen.length), tuple(answers), frozenset([place])))
   return found

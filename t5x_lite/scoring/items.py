@@ -18,6 +18,7 @@ from t5x_lite.data.features import DecoderOnlyFeatures, EncoderDecoderFeatures
 from t5x_lite.metrics import registry
 from t5x_lite.tasks import labelled
 
+_UNKNOWN_LABEL = -1  # what test sets have whose answers are not published
 _AT_ONCE = 256  # records that are tokenised together
 
 
@@ -132,7 +133,9 @@ def _reference(member: tasks.Task, record: tasks.Record, example: Mapping[str, s
   if example['targets'] == labelled.UNKNOWN:
     return None
   if member.reference is not None:
-    return member.reference(record)
+    reference = member.reference(record)
+    label = reference.get('label') if isinstance(reference, Mapping) else reference
+    return None if isinstance(label, int | float) and label == _UNKNOWN_LABEL else reference
   return example['targets'] if member.postprocess is None else member.postprocess(example['targets'])
 
 
@@ -153,10 +156,12 @@ def _right(member: tasks.Task, record: tasks.Record, example: Mapping[str, Any])
   """What a head should say; None where it is unknown."""
   assert member.encoder is not None
   head, label = member.encoder.head, example.get('label')
-  if label is not None and (label == -1 or (isinstance(label, float) and math.isnan(label))):
+  if label is not None and (label == _UNKNOWN_LABEL or (isinstance(label, float) and math.isnan(label))):
     return None
   if head == 'span' and not example['answers'] and not member.encoder.may_lack_answer:
     return None
+  if head == 'span':
+    return list(example['answers'])  # as they stand in the context: the task's own reference is of what T5 writes
   if head == 'multiple_choice' and member.encoder.answer is None:
     return label  # The task's own reference is the text of a choice.
   return label if member.reference is None else member.reference(record)

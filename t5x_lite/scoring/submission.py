@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from t5x_lite.metrics.classification import names_referent
 from t5x_lite.scoring.items import Item, Prediction
-from t5x_lite.tasks import glue_files
+from t5x_lite.tasks import glue_files, squad
 from t5x_lite.tasks.super_glue_files import LABELS
 
 
@@ -53,7 +53,8 @@ def submission(task: str, split: str, items: Sequence[Item], predictions: Sequen
   """
   benchmark, _, config = task.rpartition('glue_')
   if task in ('squad', 'squad_v2'):
-    answers = {str(item.record['id']): str(own.value) for item, own in zip(items, predictions, strict=True)}
+    pairs = zip(items, predictions, strict=True)
+    answers = {str(item.record['id']): squad.unpadded(str(own.value), item.record['context']) for item, own in pairs}
     return Submission('predictions.json', json.dumps(answers, ensure_ascii=False) + '\n')
   if benchmark == 'super_' and config in _SUPER_GLUE:
     rows = _super_glue(config, items, predictions)

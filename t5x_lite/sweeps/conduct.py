@@ -250,7 +250,7 @@ class _Conductor:
     outcomes.write(self._folder, self.written)
 
   def _check_metrics(self) -> None:
-    """Raises UsageError for a metric that no arm knows, once each has ended a run: a misspelt name is not waited for."""
+    """Raises UsageError for a metric that no arm knows, once each has ended a run: misspelt names are told early."""
     complete = [each for each in self.written if each.status == outcomes.COMPLETE]
     all_ended = {each.arm for each in self.written} == {planned.arm.name for planned in self._plan.arms}
     for metric in self._plan.sweep.metrics if complete and all_ended else ():

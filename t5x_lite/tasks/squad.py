@@ -39,6 +39,18 @@ def pad_punctuation(text: str) -> str:
   return _WHITE_SPACE.sub(' ', _PUNCTUATION.sub(r' \1 ', text))
 
 
+def unpadded(answer: str, context: str) -> str:
+  """An answer as it stands in the context, where the two differ in white space alone; any other as it is.
+
+  What a model writes that has learnt from `squad` has spaces around punctuation, which the official script would take
+  for other words.
+  """
+  letters = ''.join(answer.split())
+  places = [place for place, letter in enumerate(context) if not letter.isspace()]
+  start = ''.join(context[place] for place in places).find(letters) if letters else -1
+  return answer if start < 0 else context[places[start] : places[start + len(letters) - 1] + 1]
+
+
 def squad(record: task.Record) -> task.Example:
   """A question and its context -> the first of its answers, `<unk>` where there is none."""
   return _answered(record, labelled.UNKNOWN)

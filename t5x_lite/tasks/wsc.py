@@ -165,6 +165,7 @@ task.register(
     splits=DPR_SPLITS,
     metrics=('accuracy',),
     encoder=task.EncoderTask('multiple_choice', dpr_choices),
+    in_mean=False,
   )
 )
 task.register(mixtures.Mixture('wsc_dpr_simple_proportional', PROPORTIONAL_RATES))

@@ -55,7 +55,8 @@ def scale_by_factored_rms(
 
   Args:
     decay_rate: second moments of update t = 1, 2, ... decay by 1 - t^-decay_rate.
-    step_offset: number of updates to take off t, as when fine-tuning starts second moments afresh.
+    step_offset: number of updates to take off t, which is at least 1. Where fine-tuning starts second moments afresh,
+      their updates are counted afresh too, and 0 is right: T5X, which counts the run's steps, wants its first one.
     clipping_threshold: largest RMS of a parameter's update before it is scaled; None: not clipped.
     multiply_by_parameter_scale: whether to multiply by the RMS of the parameter.
     epsilon1: added to squared gradients.
@@ -76,7 +77,7 @@ def scale_by_factored_rms(
 
   def update(grads: Any, state: FactoredState, params: Any = None) -> tuple[Any, FactoredState]:
     assert params is not None, 'Adafactor scales by the parameters: pass them to update()'
-    t = (state.step + 1 - step_offset).astype(jnp.float32)
+    t = jnp.maximum(state.step + 1 - step_offset, 1).astype(jnp.float32)
     decay = 1.0 - t**-decay_rate
 
     def update_leaf(path: tuple[Any, ...], grad: jax.Array, param: jax.Array, *moments: jax.Array) -> tuple:

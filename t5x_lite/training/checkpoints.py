@@ -8,6 +8,7 @@ newest checkpoint is set aside and the one before it is used. Orbax does the wri
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import pathlib
 from collections.abc import Mapping
@@ -265,6 +266,19 @@ def latest_step(path: str | pathlib.Path) -> int | None:
   """The newest step in a run's directory whose checkpoint looks undamaged (arrays are not read), or None."""
   good, _ = integrity.search(pathlib.Path(path), thorough=False)
   return good
+
+
+def saved_metrics(path: str | pathlib.Path) -> dict[int, dict[str, float]]:
+  """`{'loss': ...}` by step, of the checkpoints in a run's directory that look undamaged and were evaluated.
+
+  What counts as loss is what the best checkpoint is chosen by (`LoopConfig.best_by`), less of which is better.
+  """
+  found = {}
+  for step in integrity.steps(pathlib.Path(path)):
+    file = integrity.step_folder(pathlib.Path(path).absolute(), step) / 'metrics' / 'metrics'
+    if file.is_file() and integrity.find_damage(file.parents[1], thorough=False) is None:
+      found[step] = json.loads(file.read_text(encoding='utf-8'))
+  return found
 
 
 def is_finished(path: str | pathlib.Path, total_steps: int) -> bool:

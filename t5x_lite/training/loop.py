@@ -310,14 +310,15 @@ class _Loop:
     lineage = {checkpoints.LINEAGE: dict(self._job.lineage)} if self._job.lineage else {}
     return lineage | {
       'monitor': self._monitor.get_state(),
-      'improvement': self._improvement.get_state(),
+      'improvement': self._improvement.get_state() | {'by': self._config.best_by},
       'window': self._window.get_state(),
       'seconds': self._limit.get_state(),
     }
 
   def _set_progress(self, progress: Mapping[str, Any]) -> None:
     self._monitor.set_state(progress['monitor'])
-    self._improvement.set_state(progress['improvement'])
+    if progress['improvement'].get('by', self._config.best_by) == self._config.best_by:  # else nothing to compare with
+      self._improvement.set_state(progress['improvement'])
     self._window.set_state(progress['window'])
     self._limit.set_state(progress.get('seconds', 0.0))
 

@@ -23,7 +23,7 @@ LearningRate = float | Schedule
 
 # A layer of an unrolled stack, and what stands below the lowest layer.
 _NUMBERED = re.compile(r'(?:^|/)layers_(\d+)/')
-_EMBEDS = re.compile(r'^embeddings/|embedding$')
+_EMBEDS = re.compile(r'^embeddings/|(?<!logits_dense/)embedding$|^mask_emb$')  # what is below all layers
 _NOT_DECAYED = ('bias', 'scale')
 
 

@@ -92,6 +92,8 @@ def at_step(opt_state: Any, step: Any) -> Any:
   def of_schedule(path: Any, _: Any) -> bool:
     return getattr(path[-1], 'tuple_name', None) == 'ScaleByScheduleState'
 
+  if not optax.tree.get_all_with_path(opt_state, 'count', of_schedule):  # the rate is a number
+    return opt_state
   changed = optax.tree.set(opt_state, of_schedule, count=np.int32(step))
   # An array of its own for each: the training step donates all of them.
   return jax.tree.map(lambda new, old: old if new is old else jax.device_put(new, old.sharding), changed, opt_state)

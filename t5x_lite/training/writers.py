@@ -20,8 +20,15 @@ _FLUSH_SECONDS = 20
 
 def to_json(row: Mapping[str, Any]) -> str:
   """One line of standard JSON. Numbers that JSON lacks (NaN, infinities) become null."""
-  clean = {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in row.items()}
-  return json.dumps(clean, allow_nan=False, ensure_ascii=False)
+  return json.dumps(_clean(row), allow_nan=False, ensure_ascii=False)
+
+
+def _clean(value: Any) -> Any:
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  if isinstance(value, Mapping):
+    return {key: _clean(part) for key, part in value.items()}
+  return [_clean(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def drop_after(path: pathlib.Path, step: int) -> None:

@@ -164,6 +164,7 @@ def test_help_lists_the_flags(run, capsys):
   [
     (errors.UsageError('batch of 3\ndoes not fit'), 2, 'error: batch of 3 does not fit\n'),
     (PermissionError(13, 'Permission denied', '/root/x'), 2, 'error: /root/x: Permission denied\n'),
+    (OSError(28, 'No space left on device'), 2, 'error: [Errno 28] No space left on device\n'),
     (KeyboardInterrupt(), 130, 'interrupted\n'),
     (environment.Terminated(), 143, 'stopped by SIGTERM\n'),
   ],

@@ -209,8 +209,8 @@ def test_the_likeliest_answer_is_chosen_as_each_by_itself_says(name):
           nll += np.log(np.exp(logits[0, place]).sum()) - logits[0, place][token]
       own.append(nll)
     losses += own
-    right += int(np.argmin(own)) == question.right
-    right_by_byte += int(np.argmin(np.divide(own, list(map(len, question.answers))))) == question.right
+    right += int(np.argmin(own)) in question.right
+    right_by_byte += int(np.argmin(np.divide(own, list(map(len, question.answers))))) in question.right
   measured = choices.measure(trainer, params, config, member, chosen)
   assert measured == {
     'choice_accuracy': pytest.approx(100 * right / 3),

@@ -146,7 +146,7 @@ def test_multirc_is_nested_and_record_counts_a_query_once():
 
 
 def test_squad_is_one_object_and_others_have_no_server():
-  made = [Item({'id': 'a'}, {}, None), Item({'id': 'b'}, {}, None)]
+  made = [Item({'id': name, 'context': 'by Ada'}, {}, None) for name in 'ab']
   found = submission.submission('squad_v2', 'validation', made, [Prediction('Ada', {}), Prediction('', {})])
   assert found.name == 'predictions.json' and json.loads(found.text) == {'a': 'Ada', 'b': ''}
   assert submission.submission('banking77', 'test', made, [Prediction(0, {})] * 2) is None
@@ -216,3 +216,55 @@ def test_every_metric_of_the_library_takes_nothing_at_all():
       assert registry.get(name)([], [])
     except errors.UsageError as error:
       assert 'pip install' in str(error)
+
+
+def test_what_a_test_set_does_not_tell_is_no_reference():
+  unknown = {
+    'glue_stsb': {'sentence1': 'a', 'sentence2': 'b', 'label': -1.0, 'idx': 0},
+    'super_glue_wsc': {
+      'text': 'He saw Ada .',
+      'span1_text': 'Ada',
+      'span1_index': 2,
+      'span2_text': 'He',
+      'span2_index': 0,
+      'label': -1,
+      'idx': 0,
+      'split': 'test',
+    },
+  }
+  for name, record in unknown.items():
+    member = task.get(name)
+    (item,) = items._written(member)([record])
+    assert item.reference is None, name
+    assert items.score(member.metrics, [item], [Prediction('', {})]) == {}
+    (item,) = items._written(member)([{**record, 'label': 1}])
+    assert item.reference is not None, name
+
+
+def test_spans_are_compared_with_the_answers_as_they_stand_in_the_context():
+  record = {
+    'id': 'a',
+    'question': 'When?',
+    'context': 'It was 1980-1990 .',
+    'answers': {'text': ['1980-1990'], 'answer_start': [7]},
+  }
+  member = task.get('squad')
+  (example,) = member.encoder_examples(record)
+  assert items._right(member, record, example) == ['1980-1990']
+  assert '1980 - 1990' in member.reference(record)
+
+
+@pytest.mark.parametrize(
+  ('answer', 'context', 'expected'),
+  [
+    ('U . S . A', 'In the U.S.A today', 'U.S.A'),
+    ('1980 - 1990', 'from 1980-1990', '1980-1990'),
+    ('Ada Lovelace', 'by Ada  Lovelace', 'Ada  Lovelace'),
+    ('Eve', 'by Ada', 'Eve'),
+    ('', 'by Ada', ''),
+  ],
+)
+def test_servers_are_told_answers_as_they_stand_in_the_context(answer, context, expected):
+  made = [Item({'id': 'a', 'context': context}, {}, None)]
+  found = submission.submission('squad', 'validation', made, [Prediction(answer, {})])
+  assert json.loads(found.text) == {'a': expected}

@@ -18,6 +18,7 @@ import pytest
 
 from t5x_lite.core.errors import UsageError
 from t5x_lite.partitioning.mesh import MeshShape, make_mesh
+from t5x_lite.runs import located
 from t5x_lite.training import checkpoints, evaluate, integrity, loop, optimizers, samples
 from t5x_lite.training.job import LoopConfig, Status
 from t5x_lite.training.learner import Learner
@@ -149,6 +150,16 @@ def test_the_device_always_has_a_step_queued_when_metrics_are_fetched(tmp_path, 
   fakes.train(tmp_path, config, trainer=Recording())
   # The first step is waited for, to time it; the last ones are, as the run is over.
   assert fetched_behind == [0] + [2] * 17 + [1, 0]
+
+
+def test_the_best_checkpoint_is_of_those_that_were_saved(tmp_path):
+  config = LoopConfig(8, log_period=4, eval_period=1, checkpoint_period=2)
+  asked = iter([9.0, 7.0, 5.0, 1.0, 4.0, 2.0, 3.0, 2.5, 4.5])  # from step 0; those of even steps are saved
+  fakes.train(tmp_path, config, evaluate=lambda params: {'toy': {'loss': next(asked)}}, keep=8)
+  assert checkpoints.saved_metrics(tmp_path) == {2: {'loss': 5.0}, 4: {'loss': 4.0}, 6: {'loss': 3.0}, 8: {'loss': 4.5}}
+  assert located.best_step(tmp_path) == 6
+  (tmp_path / 'checkpoint_6' / 'integrity.json').write_text('{}')
+  assert located.best_step(tmp_path) == 4
 
 
 @pytest.mark.parametrize('gain', [math.nan, math.inf])

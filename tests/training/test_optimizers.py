@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from t5x_lite.core import tree
 from t5x_lite.training import optimizers
 
 OPTIMIZERS = (optimizers.adafactor, optimizers.adamw, optimizers.sgd, optimizers.lion, optimizers.lamb)
@@ -174,3 +175,37 @@ def test_adamw_is_that_of_optax_state_and_all(max_grad_norm):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-7), run(ours, params, steps), expected)
   plain = theirs.init(params) if max_grad_norm is not None else (theirs.init(params),)
   assert jax.tree.structure(ours.init(params)) == jax.tree.structure(plain)
+
+
+def test_adafactor_counts_updates_from_one_whatever_is_taken_off():
+  params = {'w': jnp.ones((4, 4))}
+  grads = {'w': jnp.full((4, 4), 0.5)}
+  found = []
+  for offset in (0, 1_000_000):
+    optimizer = optimizers.adafactor(0.1, step_offset=offset)
+    found.append(optimizer.update(grads, optimizer.init(params), params)[0]['w'])
+  assert np.isfinite(found[1]).all()
+  np.testing.assert_array_equal(found[0], found[1])
+
+
+def test_layers_below_learn_less_and_heads_in_full():
+  leaf = np.zeros(2)
+  params = {
+    'embeddings': {'word': leaf},
+    'token_embedder': {'embedding': leaf},
+    'mask_emb': leaf,
+    'layers_0': {'kernel': leaf},
+    'layers_1': {'kernel': leaf},
+    'logits_dense': {'embedding': leaf},
+    'heads': {'kernel': leaf},
+  }
+  factors = tree.named_leaves(optimizers.depth_factors(params, 0.5))
+  assert factors == {
+    'embeddings/word': 0.125,
+    'token_embedder/embedding': 0.125,
+    'mask_emb': 0.125,
+    'layers_0/kernel': 0.25,
+    'layers_1/kernel': 0.5,
+    'logits_dense/embedding': 1.0,
+    'heads/kernel': 1.0,
+  }

@@ -109,6 +109,11 @@ def test_only_the_primary_process_writes(tmp_path, monkeypatch):
   assert not (tmp_path / 'run').exists()
 
 
+def test_numbers_that_json_lacks_are_null_wherever_they_stand():
+  row = {'a': [1.0, math.nan], 'b': {'c': (math.inf, 2)}}
+  assert json.loads(writers.to_json(row)) == {'a': [1.0, None], 'b': {'c': [None, 2]}}
+
+
 @pytest.mark.parametrize('value', [1, 1.5, 'text', None, {'a': 1}, 'ünï'])
 def test_what_json_can_hold_is_left_alone(value):
   assert json.loads(writers.to_json({'step': 1, 'x': value}))['x'] == value
