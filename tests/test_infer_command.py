@@ -125,10 +125,20 @@ def test_a_decoder_goes_on_scores_and_embeds(tmp_path):
   _, output = run(folder, tmp_path, lines[:1], '--mode=score', name='score.jsonl')
   (row,) = map(json.loads, output.read_text().splitlines())
   assert row['num_tokens'] == len(row['token_log_likelihoods']) and row['log_likelihood'] < 0
+  # A blank between the two belongs to what is scored, on whichever side it stands.
+  pairs = ['{"inputs": "once ", "targets": "upon a time"}', '{"inputs": "once", "targets": " upon a time"}']
+  _, output = run(folder, tmp_path, pairs, '--mode=score', name='pairs.jsonl')
+  first, second = map(json.loads, output.read_text().splitlines())
+  assert first['token_log_likelihoods'] == second['token_log_likelihoods'] and first['num_tokens'] > 1
   for pooling in ('mean', 'last'):
     _, output = run(folder, tmp_path, lines[:1], '--mode=embed', f'--pooling={pooling}', name=f'{pooling}.jsonl')
     (row,) = map(json.loads, output.read_text().splitlines())
     assert len(row['embedding']) == 8
+  # A text that is too long is cut at its end, so that what is behind it changes nothing.
+  long = [json.dumps({'text': 'word ' * 60 + end}) for end in ('', 'and one more')]
+  _, output = run(folder, tmp_path, long, '--mode=embed', '--pooling=last', name='long.jsonl')
+  first, second = map(json.loads, output.read_text().splitlines())
+  assert first['truncated'] and first['embedding'] == second['embedding']
 
 
 @pytest.mark.slow

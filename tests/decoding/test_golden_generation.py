@@ -123,8 +123,22 @@ def test_the_cache_is_exactly_as_long_as_it_must_be(count, monkeypatch):
     ([[4]], {'num_beams': 16}, 'the model has only 30 tokens'),
     ([[4]], {'stop_strings': 'x'}, 'no tokenizer to tell their ids'),
     ([[0.5]], {}, 'expected a text, or a row of ids'),
+    (5, {}, 'inputs are 5: expected texts, ids, or rows of ids'),
+    ([[4]], {'forced_bos_token_id': 30}, 'forced_bos_token_id is 30: expected ids from 0 to 29'),
+    ([[4]], {'forced_eos_token_id': [3, 99]}, 'forced_eos_token_id is 99: expected'),
+    ([[4, 5], [7]], {'attention_mask': [[1, 1], [1, 1]]}, 'attention_mask is'),
+    ([[4]], {'exponential_decay_length_penalty': (5, 'x')}, 'expected a number of tokens and a factor'),
   ],
 )
 def test_bad_input_is_refused_in_one_line(inputs, options, told):
   with pytest.raises(UsageError, match=told):
     recorded.model('gpt2').generate(inputs, **options)
+
+
+def test_rows_of_several_lengths_may_have_masks_of_theirs():
+  model = recorded.model('gpt2')
+  rows, masks = [[4, 5, 6], [7]], [[0, 1, 1], [1]]
+  found = model.generate(rows, attention_mask=masks, max_new_tokens=3)
+  alone = [model.generate([row], max_new_tokens=3) for row in ([5, 6], [7])]
+  for ids, own in zip(found.new_ids, alone, strict=True):
+    np.testing.assert_array_equal(ids, own.new_ids[0])
