@@ -2,6 +2,7 @@
 
 modules.json             the parts of the model in their order: Transformer, Pooling and, with it, Normalize
 1_Pooling/config.json    which of the poolings
+sentence_bert_config.json    how long a text may be
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ import os
 import pathlib
 from typing import Any
 
+from t5x_lite.core import errors
 from t5x_lite.interop import export
 
 _MODULES = 'modules.json'
-_POOLING = '1_Pooling'
+_LENGTH = 'sentence_bert_config.json'
+_POOLING, _NORMALIZE = '1_Pooling', '2_Normalize'
 _MODES = {'cls': 'pooling_mode_cls_token', 'mean': 'pooling_mode_mean_tokens', 'last': 'pooling_mode_lasttoken'}
-_PARTS = {'': 'Transformer', _POOLING: 'Pooling', '2_Normalize': 'Normalize'}
+_PARTS = {'': 'Transformer', _POOLING: 'Pooling', _NORMALIZE: 'Normalize'}
 
 
 def pooling_of(source: str | os.PathLike[str]) -> str | None:
@@ -30,10 +33,27 @@ def pooling_of(source: str | os.PathLike[str]) -> str | None:
 
 
 def normalises(source: str | os.PathLike[str]) -> bool:
-  """Whether a folder says that its vectors have length 1."""
-  path = pathlib.Path(source) / _MODULES
-  modules = json.loads(path.read_text(encoding='utf-8')) if path.is_file() else []
-  return any(str(module.get('type', '')).endswith('Normalize') for module in modules)
+  """Whether a folder says that its vectors have length 1.
+
+  Raises:
+    UsageError: they come of a part that is not read here, such as a dense layer behind the pooling.
+  """
+  kinds = [str(module.get('type', '')).rpartition('.')[2] for module in _read(pathlib.Path(source) / _MODULES, [])]
+  unknown = [kind for kind in kinds if kind not in _PARTS.values()]
+  if unknown:
+    raise errors.UsageError(
+      f'{source}: its vectors go through {unknown[0]}, which is not read here: expected {", ".join(_PARTS.values())}'
+    )
+  return _PARTS[_NORMALIZE] in kinds
+
+
+def max_length(source: str | os.PathLike[str]) -> int | None:
+  """Tokens that a folder says a text may have, those around it counted; None where it does not say."""
+  return _read(pathlib.Path(source) / _LENGTH, {}).get('max_seq_length')
+
+
+def _read(path: pathlib.Path, default: Any) -> Any:
+  return json.loads(path.read_text(encoding='utf-8')) if path.is_file() else default
 
 
 def write(folder: pathlib.Path, config: Any) -> None:
