@@ -45,12 +45,8 @@ class Embed:
     self._encodes = hasattr(model.module, 'encode') and type(model.module).__name__ == 'T5'
     limit = getattr(config, 'max_length', None)
     limit = None if limit is None else limit - getattr(config, 'first_position', 0) - config.prompt_length
-    limits = (
-      limit,
-      self._tokenizer.model_max_length,
-      options.max_input_length,
-      sentence_transformers.max_length(model.source),
-    )
+    stored = sentence_transformers.max_length(model.source)
+    limits = (limit, stored, self._tokenizer.model_max_length, options.max_input_length)
     self._longest = min((each for each in limits if each is not None), default=None)
 
     def vectors(params: Any, batch: Mapping[str, jax.Array], real: jax.Array) -> jax.Array:
