@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
   given = ('source', 'target', 'to', 'overwrite')
   return command.run(
-    argv, 'runs.convert.convert', usage=__doc__, define=_define, work=_convert, files=_files, given=given
+    argv, 'runs.convert.convert', usage=__doc__, define=_define, work=_convert, files=_files, given=given, joins=False
   )
 
 

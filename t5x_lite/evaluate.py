@@ -11,12 +11,11 @@ model is right as often as it is sure, and its worst errors.
 from __future__ import annotations
 
 import pathlib
-import sys
 from collections.abc import Sequence
 
 from absl import flags
 
-from t5x_lite.cli import command
+from t5x_lite.cli import command, environment
 from t5x_lite.cli.record import CONFIG_FILE
 from t5x_lite.core import errors
 from t5x_lite.core.checkpoint_names import split_checkpoint
@@ -72,4 +71,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  environment.leave(main)

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from t5x_lite.cli import command, shorthand
+from t5x_lite.cli import command, environment, shorthand
 from t5x_lite.cli.record import CONFIG_FILE
 from t5x_lite.core import checkpoint_names, errors
 from t5x_lite.inference import flags as infer_flags
@@ -69,4 +69,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  environment.leave(main)

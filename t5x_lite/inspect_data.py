@@ -44,7 +44,9 @@ def _inspect(session: command.Session) -> int | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  return command.run(argv, 'runs.inspect_data.inspect_data', usage=__doc__, define=_define, work=_inspect, given=_GIVEN)
+  return command.run(
+    argv, 'runs.inspect_data.inspect_data', usage=__doc__, define=_define, work=_inspect, given=_GIVEN, joins=False
+  )
 
 
 if __name__ == '__main__':

@@ -56,7 +56,7 @@ def _plan(session: command.Session) -> int | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command; returns its exit code."""
-  return command.run(argv, 'runs.plan.plan', usage=__doc__, define=_define, work=_plan, given=_GIVEN)
+  return command.run(argv, 'runs.plan.plan', usage=__doc__, define=_define, work=_plan, given=_GIVEN, joins=False)
 
 
 if __name__ == '__main__':

@@ -48,7 +48,14 @@ def _run(chosen: Command, argv: Sequence[str]) -> int:
     return session.call(**{name: getattr(session.flags, name) for name in chosen.given})
 
   return command.run(
-    argv, chosen.target, usage=chosen.usage, define=chosen.define, work=work, files=files, given=chosen.given
+    argv,
+    chosen.target,
+    usage=chosen.usage,
+    define=chosen.define,
+    work=work,
+    files=files,
+    given=chosen.given,
+    joins=False,
   )
 
 

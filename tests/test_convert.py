@@ -24,7 +24,7 @@ SIZES = {'emb_dim': 8, 'num_heads': 3, 'head_dim': 4, 'mlp_dim': 10, 'num_encode
 def quiet(monkeypatch):
   """The process is set up by the tests."""
   monkeypatch.setattr(environment, 'prepare', lambda values: None)
-  monkeypatch.setattr(environment, 'start', lambda values: None)
+  monkeypatch.setattr(environment, 'start', lambda values, joins: None)
 
 
 def write(folder, *, config=None, leave_out=(), **options):

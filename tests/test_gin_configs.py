@@ -45,7 +45,7 @@ def configure(tmp_path, monkeypatch):
   """Reads and checks a configuration as `train` does, and builds nothing: `configure('t5_tiny.gin', '--gin.X=1')`."""
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(environment, 'prepare', lambda values: None)
-  monkeypatch.setattr(environment, 'start', lambda values: None)
+  monkeypatch.setattr(environment, 'start', lambda values, joins: None)
 
   def configure(
     *arguments: str, target: str = 'runs.train.train', given: tuple[str, ...] = ('config', 'dry_run')

@@ -69,7 +69,7 @@ def configure(tmp_path, monkeypatch):
   """Reads and checks a configuration as `train` does, and builds nothing: `configure('bert_tiny.gin')`."""
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(environment, 'prepare', lambda values: None)
-  monkeypatch.setattr(environment, 'start', lambda values: None)
+  monkeypatch.setattr(environment, 'start', lambda values, joins: None)
 
   def configure(*arguments: str) -> Any:
     sessions: list[command.Session] = []

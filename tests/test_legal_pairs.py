@@ -69,7 +69,7 @@ def dataset(monkeypatch, tmp_path, *files):
   """The training data of a run of these gin files, which is not started."""
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(environment, 'prepare', lambda values: None)
-  monkeypatch.setattr(environment, 'start', lambda values: None)
+  monkeypatch.setattr(environment, 'start', lambda values, joins: None)
   sessions = []
   words = ['prog', *(f'--gin_file={file}.gin' for file in files)]
   assert command.run(words, 'runs.train.train', usage='', work=sessions.append, given=('config', 'dry_run')) == 0

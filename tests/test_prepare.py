@@ -14,7 +14,8 @@ import pytest
 
 from t5x_lite import inspect_data, prepare
 from t5x_lite.cli import environment
-from t5x_lite.data import sources, tokenised
+from t5x_lite.data import sources, task, tokenised
+from t5x_lite.data.preparation import vocabulary
 from t5x_lite.data.vocabularies.sentencepiece_tokenizer import SentencePieceTokenizer
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -25,7 +26,7 @@ TOKENISE = ('tokenise', '--gin_file=data/embedded.gin', '--gin.tokenise_task.num
 def quiet(monkeypatch):
   """The process is set up by the tests."""
   monkeypatch.setattr(environment, 'prepare', lambda values: None)
-  monkeypatch.setattr(environment, 'start', lambda values: None)
+  monkeypatch.setattr(environment, 'start', lambda values, joins: None)
 
 
 def run(*words):
@@ -99,14 +100,33 @@ def test_a_vocabulary_of_ones_own(tmp_path, monkeypatch, capsys, quiet):
   assert not pathlib.Path('out').exists()
   assert run(*command, '--size=360', '--symbols=<2de>', '--byte_fallback') == 0
   assert '(360 pieces and 100 sentinels)' in capsys.readouterr().out
-  vocabulary = SentencePieceTokenizer('out/spiece.model')
-  ids = vocabulary.encode('<2de> the red house 漢')
-  assert vocabulary.decode(ids) == '<2de> the red house 漢' and 2 not in ids  # bytes, not unknown
-  assert len(vocabulary.encode('<2de>')) <= 2
+  made = SentencePieceTokenizer('out/spiece.model')
+  ids = made.encode('<2de> the red house 漢')
+  assert made.decode(ids) == '<2de> the red house 漢' and 2 not in ids  # bytes, not unknown
+  assert len(made.encode('<2de>')) <= 2
   before = pathlib.Path('out/spiece.model').read_bytes()
   assert run(*command, '--size=360') == 2
   assert 'is there already' in capsys.readouterr().err
   assert pathlib.Path('out/spiece.model').read_bytes() == before and os.listdir('out') == ['spiece.model']
+
+
+def test_a_vocabulary_is_of_all_the_data_however_long_its_records_are():
+  class Records:
+    splits = ('train',)
+
+    def random_access(self, split):
+      return self
+
+    def __len__(self):
+      return 1000
+
+    def __getitem__(self, index):
+      return {'text': f'record {index}\n' * 50}
+
+  member = task.Task('long', Records(), lambda record: {'text': record['text']})
+  lines = list(vocabulary._training_lines([member], 2000))
+  seen = {int(line.split()[1]) for line in lines}
+  assert len(lines) == 2000 and len(seen) == 40 and min(seen) < 100 and max(seen) > 900
 
 
 def test_a_mixture_is_tokenised_and_read_by_gin(tmp_path, capsys, quiet):

@@ -93,8 +93,10 @@ class SameBatch:
   def set_state(self, state: dict[str, Any]) -> None:
     del state
 
-  def statistics(self) -> dict[str, Any]:
-    return {}
+  task_names = ('same',)
+
+  def counts(self) -> dict[str, Any]:
+    return {name: np.zeros(1, np.int64) for name in ('examples', 'tokens', 'truncated', 'dropped')}
 
 
 class TimedCheckpointer(checkpoints.Checkpointer):

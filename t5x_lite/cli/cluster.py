@@ -56,7 +56,7 @@ def find(flags: FlagValues, environment: Mapping[str, str], on_tpu_vm: Callable[
   """
   given = _given(flags, environment)
   if flags.distributed == OFF:
-    if any(getattr(flags, name) is not None for name in _FLAGS):
+    if asked(flags):
       raise errors.UsageError(f'--distributed=off does not go with --{", --".join(_FLAGS)}')
     return None
   told = _slurm(environment) or _open_mpi(environment) or _tpu(environment, on_tpu_vm) or _kubernetes(environment)
@@ -64,6 +64,11 @@ def find(flags: FlagValues, environment: Mapping[str, str], on_tpu_vm: Callable[
     return None if told is None else _checked(told)
   known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
   return _checked(dataclasses.replace(told or Cluster('flags'), **known))
+
+
+def asked(flags: FlagValues) -> bool:
+  """Whether flags speak of several processes."""
+  return any(getattr(flags, name) is not None for name in _FLAGS)
 
 
 def _given(flags: FlagValues, environment: Mapping[str, str]) -> dict[str, str | int | None]:
@@ -140,8 +145,16 @@ def _open_mpi(environment: Mapping[str, str]) -> Cluster | None:
     num_processes=_number(environment, 'OMPI_COMM_WORLD_SIZE'),
     process_id=_number(environment, 'OMPI_COMM_WORLD_RANK') if 'OMPI_COMM_WORLD_RANK' in environment else None,
     cluster_detection_method='ompi' if 'OMPI_MCA_orte_hnp_uri' in environment else _NO_DETECTION,
-    local_device_ids=() if environment.get('OMPI_COMM_WORLD_LOCAL_SIZE') == '1' else None,
+    local_device_ids=_local_devices(environment),
   )
+
+
+def _local_devices(environment: Mapping[str, str]) -> tuple[int, ...] | None:
+  """All of a host for a process that is alone on it, else one for each: JAX knows only where it detects itself."""
+  if environment.get('OMPI_COMM_WORLD_LOCAL_SIZE') == '1':
+    return ()
+  rank = environment.get('OMPI_COMM_WORLD_LOCAL_RANK', '')
+  return (int(rank),) if rank.isdecimal() else None
 
 
 def _tpu(environment: Mapping[str, str], on_tpu_vm: Callable[[], bool]) -> Cluster | None:

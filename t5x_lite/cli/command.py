@@ -61,6 +61,7 @@ def run(
   files: Callable[[FlagValues], Sequence[str]] = lambda flags: (),
   bindings: Callable[[FlagValues], Sequence[Binding]] = lambda flags: (),
   devices: bool = True,
+  joins: bool = True,
 ) -> int:
   """Runs a command and returns its exit code: 0, 2 for bad input, 128 + n for signal n, or what `work` returns.
 
@@ -76,6 +77,7 @@ def run(
     files: gin files to read before those of `--gin_file`.
     bindings: what comes between the two.
     devices: whether the command computes; one that only starts others leaves the devices to them.
+    joins: whether it may be one of several processes; one that may not works alone on any host of a cluster.
   """
 
   def session() -> int | None:
@@ -84,7 +86,7 @@ def run(
       print(arguments.usage(usage, parsed.flags))
       return 0
     first = files(parsed.flags)
-    return work(_session(parsed, target, given, first, bindings(parsed.flags), devices))
+    return work(_session(parsed, target, given, first, bindings(parsed.flags), devices, joins))
 
   return _exit_code(session)
 
@@ -148,6 +150,7 @@ def _session(
   first_files: Sequence[str],
   first_bindings: Sequence[Binding],
   devices: bool,
+  joins: bool,
 ) -> Session:
   """Reads and checks everything, cheap checks first: most mistakes are told before JAX is imported."""
   environment.prepare(parsed.flags)
@@ -158,7 +161,7 @@ def _session(
   configuration.check_parameters()
   call, used = configuration.resolve(full_name, given)
   if devices:
-    environment.start(parsed.flags)
+    environment.start(parsed.flags, joins=joins)
   kept = record.ConfigRecord(
     text=record.gin_text(configuration),
     values=record.resolved_values(call, names),

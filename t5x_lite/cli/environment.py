@@ -28,6 +28,11 @@ TERMINATED = 128 + signal.SIGTERM  # The exit code, as shells have it.
 
 _AGAIN_SECONDS = 0.05
 _FAILURES = (1, 2, 3, errors.LOST)
+_NO_USE_AGAIN = (2, 3)
+
+# The variable with the name of a file for an exit code that no rerun would better: what a launcher of many processes
+# sees of them is the code of the one that it ended itself.
+EXIT_FILE = 'T5X_LITE_EXIT_FILE'
 _JAX_WAITS_LONGER = 60  # seconds
 _CACHE_VARIABLE = 'JAX_COMPILATION_CACHE_DIR'
 _UNREADABLE = re.compile(r"Error reading persistent compilation cache entry for '(.+?)'")
@@ -116,8 +121,12 @@ class _Formatter(logging.Formatter):
     return message if record.levelno < logging.WARNING else f'{record.levelname.lower()}: {message}'
 
 
-def start(flags: FlagValues) -> None:
+def start(flags: FlagValues, *, joins: bool = True) -> None:
   """What has to be said before the first array: how many devices, and which process of how many this one is.
+
+  Args:
+    flags: of the command.
+    joins: whether what the scheduler says of other processes is for it.
 
   Raises:
     UsageError: what is known of several processes is incomplete, or does not go together.
@@ -126,7 +135,7 @@ def start(flags: FlagValues) -> None:
 
   if flags.num_cpu_devices is not None:
     jax.config.update('jax_num_cpu_devices', flags.num_cpu_devices)
-  found = cluster.find(flags, os.environ, _on_tpu_vm)
+  found = cluster.find(flags, os.environ, _on_tpu_vm) if joins or cluster.asked(flags) else None
   if found is not None:
     _join(found, flags)
 
@@ -196,6 +205,9 @@ def leave(main: Callable[[], int]) -> NoReturn:
   except Exception:
     traceback.print_exc()
     code = 1
+  if code in _NO_USE_AGAIN and (told := os.environ.get(EXIT_FILE)):
+    with contextlib.suppress(OSError):
+      pathlib.Path(told).write_text(f'{code}\n', encoding='utf-8')
   jax = sys.modules.get('jax')
   if jax is not None and jax.distributed.is_initialized() and code in _FAILURES:
     for stream in (sys.stdout, sys.stderr):

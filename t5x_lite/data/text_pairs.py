@@ -66,7 +66,7 @@ def text_pairs(
     name=name,
   )
   assert isinstance(known.source, files.FilesSource)
-  more = tuple(field for field in (negative_field, grade_field, group_field) if field is not None)
+  more = tuple(field for field in (grade_field, group_field) if field is not None)
   grade = None if grade_field is None else functools.partial(grade_of, field=grade_field, name=name)
   compare = functools.partial(
     compared,
@@ -107,8 +107,12 @@ def compared(
   if not isinstance(made, Mapping):
     return None
   example = {'text': made['inputs'], 'pair': made['targets']}
-  if negative_field is not None and str(record[negative_field]).strip():
-    example['negative'] = str(record[negative_field])
+  if negative_field is not None:
+    if negative_field not in record:
+      raise errors.unknown('field of a record', negative_field, record)
+    negative = record[negative_field]
+    if negative is not None and str(negative).strip():  # there need not be one
+      example['negative'] = str(negative)
   if group_field is not None:
     example['group'] = str(record[group_field])
   return example if grade is None else {**example, 'label': int(grade(record) >= least_grade)}

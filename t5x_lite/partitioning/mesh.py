@@ -132,14 +132,18 @@ def make_mesh(shape: MeshShape | None = None, devices: Sequence[jax.Device] | No
 
 
 def count_slices(devices: Sequence[jax.Device]) -> int:
-  """The number of TPU slices that these devices are of; 1 where they do not say."""
-  return len({getattr(device, 'slice_index', None) for device in devices})
+  """The number of TPU slices that these devices are of; 1 where they do not say, or are no TPUs."""
+  return len({slice_of(device) for device in devices})
+
+
+def slice_of(device: jax.Device) -> int:
+  """The TPU slice of a device. JAX gives the GPUs of each host a number too, but fast links may well leave a host."""
+  return int(getattr(device, 'slice_index', 0)) if getattr(device, 'platform', 'tpu') == 'tpu' else 0
 
 
 def _slices(devices: list[jax.Device], slices: int, found: int) -> list[list[jax.Device]]:
   if found > 1:
-    ordered = sorted(devices, key=lambda device: device.slice_index)
-    groups = [list(group) for _, group in itertools.groupby(ordered, key=lambda device: device.slice_index)]
+    groups = [list(group) for _, group in itertools.groupby(sorted(devices, key=slice_of), key=slice_of)]
     if len({len(group) for group in groups}) > 1:
       raise UsageError(f'mesh over slices of {[len(group) for group in groups]} devices: expected slices of one size')
     return groups

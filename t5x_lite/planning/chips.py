@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from t5x_lite.core import errors
+from t5x_lite.partitioning.mesh import count_slices, slice_of
 from t5x_lite.training import flops
 
 _GIB = 2**30
@@ -77,6 +78,8 @@ _GPUS = {
   'H100 NVL': (3900, 300),
   'H100 PCIe': (2000, 64),
   'H100': (3350, 450),
+  'A100-SXM4-40GB': (1555, 300),
+  'A100-PCIE-40GB': (1555, 300),
   'A100': (2039, 300),
   'L40S': (864, 32),
   'L4': (300, 32),
@@ -103,7 +106,7 @@ class Topology:
   @property
   def num_slices(self) -> int:
     """How many slices the devices are of; between them there is a network, and no links."""
-    return len({getattr(device, 'slice_index', 0) for device in self.devices})
+    return count_slices(self.devices)
 
   def bandwidth(self, mesh: jax.sharding.Mesh, axes: Sequence[str]) -> float | None:
     """Bytes a second that a device sends in a ring over these axes of a mesh; None if unknown.
@@ -114,7 +117,7 @@ class Topology:
     dims = [list(mesh.axis_names).index(axis) for axis in axes]
     size = math.prod(mesh.devices.shape[dim] for dim in dims)
     group = np.moveaxis(mesh.devices, dims, range(len(dims))).reshape(size, -1)[:, 0]
-    slices = [getattr(device, 'slice_index', 0) for device in group]
+    slices = [slice_of(device) for device in group]
     within = [device for device, number in zip(group, slices, strict=True) if number == slices[0]]
     if len(within) == len(group):
       return self._links(group)

@@ -99,6 +99,13 @@ def _chosen(plan: Sweep, folder: pathlib.Path) -> list[Arm]:
     return []
   own = {arm.name for arm in spec.arms(plan)}
   arms = json.loads(path.read_text(encoding='utf-8'))['arms']
+  for arm in arms:
+    if arm['name'] in own:
+      continue
+    for axis, value in arm['axes'].items():
+      if axis not in plan.ranges and value not in plan.axes.get(axis, ()):
+        told = f'the sweep there has an arm with {axis} {value}, and this one has not'
+        raise errors.UsageError(f'--output={folder}: {told}; choose another folder')
   return [spec.at(plan, arm['axes'], arm['name']) for arm in arms if arm['name'] not in own]
 
 
@@ -110,21 +117,25 @@ def _prepare(made: Plan, folder: pathlib.Path, name: str) -> None:
 
 def _hooks(made: Plan, resolver: _Resolver, kept: study.Study | None, prepare: Callable[[Plan], None]) -> conduct.Hooks:
   """What is told and asked while the sweep goes on."""
-  current = [made]
+  current, refused = [made], set[str]()
 
   def more(ended: Sequence[Outcome]) -> Plan | None:
     plan = current[0]
     if plan.sweep.sampler not in spec.ADAPTIVE:
       return None
-    chosen = search.propose(plan.sweep, [each.arm for each in plan.arms], ended)
-    if chosen is None:
-      return None
     known = len(spec.arms(plan.sweep))
     own = [spec.at(plan.sweep, each.arm.axes, each.arm.name) for each in plan.arms[known:]]
-    current[0] = plan_lib.make(plan.sweep, resolver, [*own, chosen])
-    prepare(current[0])
-    print(f'next arm: {chosen.description}', flush=True)
-    return current[0]
+    while (chosen := search.propose(plan.sweep, [each.arm for each in plan.arms], ended, refused)) is not None:
+      try:
+        current[0] = plan_lib.make(plan.sweep, resolver, [*own, chosen])
+      except errors.UsageError as error:
+        print(f'not taken: {chosen.description}: {error}', flush=True)
+        refused.add(chosen.name)
+        continue
+      prepare(current[0])
+      print(f'next arm: {chosen.description}', flush=True)
+      return current[0]
+    return None
 
   def prunes(steps: Mapping[int, float]) -> bool:
     return kept is not None and kept.prunes(steps)
@@ -188,7 +199,9 @@ def _check_known(made: Plan, folder: pathlib.Path, name: str) -> None:
   changed = next((arm for arm in before if arm in values and before[arm] != values[arm]), None)
   left_out = [f'arm {arm!r}' for arm in before if arm not in values]
   left_out += [f'seed {seed}' for seed in known['seeds'] if seed not in own['seeds']]
-  if changed is not None:
+  if own['seeds'][:1] != known['seeds'][:1]:
+    what = f'the first seed there is {known["seeds"][0]}, behind which others may be added'
+  elif changed is not None:
     what = f'arm {changed!r} was begun with other values'
   elif left_out:
     what = f'the sweep there has {left_out[0]}, and this one has not'

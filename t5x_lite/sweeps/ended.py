@@ -9,6 +9,8 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from t5x_lite.core import errors
 from t5x_lite.sweeps import outcomes, plan, supervise
 from t5x_lite.sweeps.outcomes import Outcome
@@ -100,17 +102,22 @@ def _trained(told: Iterable[Mapping[str, Any]], tokens: int) -> dict[str, float]
 
   A row of training is of the steps since the one before; where steps were made again, the later one counts.
   """
+  told = list(told)
   by_step = {int(row['step']): row for row in told if row.get('split') == TRAIN}
-  useful = seconds = 0.0
-  before = 0
-  for step in sorted(by_step):
-    share, each = (by_step[step].get(name) for name in ('useful_token_fraction', 'seconds_per_step'))
-    if not isinstance(share, int | float) or not isinstance(each, int | float):
+  # Steps whose pace was not measured, or that no row of training is of, count as the nearest that were.
+  ends = sorted({*by_step, max((int(row['step']) for row in told), default=0)} - {0})
+  taken = np.diff([0, *ends])
+  found = {}
+  for name, of, unit in (
+    ('useful_tokens', 'useful_token_fraction', tokens),
+    ('train_seconds', 'seconds_per_step', 1.0),
+  ):
+    known = [step for step in sorted(by_step) if isinstance(by_step[step].get(of), int | float)]
+    if not known:
       return {}
-    useful += (step - before) * tokens * share
-    seconds += (step - before) * each
-    before = step
-  return {'useful_tokens': round(useful), 'train_seconds': round(seconds, 3)} if by_step else {}
+    each = np.interp(ends, known, [by_step[step][of] for step in known])
+    found[name] = round(float(np.sum(taken * each) * unit), 3)
+  return found
 
 
 def _metrics(run: Run, whole: Plan) -> tuple[dict[str, float], tuple[str, ...], str]:
@@ -187,6 +194,6 @@ def fair(whole: Plan, orders: Mapping[Key, str | None], found: Mapping[Key, Outc
     own, wanted = orders.get(key), orders.get((whole.baseline, key[1]))
     if outcome.status == outcomes.COMPLETE and wanted and own and own != wanted:
       note = f'it read other documents, or in another order, than the baseline {whole.baseline!r} with seed {key[1]}'
-      outcome = dataclasses.replace(outcome, status=outcomes.FAILED, metrics={}, note=note)
+      outcome = dataclasses.replace(outcome, status=outcomes.FAILED, metrics={}, note=note, not_finite=())
     checked[key] = outcome
   return checked

@@ -73,7 +73,9 @@ def read(folder: str | os.PathLike[str]) -> list[Outcome]:
   if not path.exists():
     return []
   found = []
-  for number, line in enumerate(path.read_text(encoding='utf-8', errors='replace').splitlines(), 1):
+  for number, line in enumerate(path.read_text(encoding='utf-8', errors='replace').split('\n'), 1):
+    if not line:
+      continue
     try:
       row = json.loads(line)
       found.append(Outcome(**row | {'not_finite': tuple(row.get('not_finite', ()))}))

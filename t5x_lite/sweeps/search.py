@@ -8,7 +8,7 @@ lose. With several runs at once it depends on which of them ends first.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from t5x_lite.core import errors
@@ -29,18 +29,19 @@ def optuna(what: str) -> Any:
   return library
 
 
-def propose(sweep: Sweep, arms: Sequence[Arm], ended: Sequence[Outcome]) -> Arm | None:
+def propose(sweep: Sweep, arms: Sequence[Arm], ended: Sequence[Outcome], refused: Collection[str] = ()) -> Arm | None:
   """The next arm; None where there are enough, or the sampler finds none that is new.
 
   Args:
     sweep: whose sampler is one of Optuna's.
     arms: those so far.
     ended: the outcomes so far.
+    refused: names of arms that are not wanted.
   """
   if len(arms) >= (sweep.num_arms or 0):
     return None
   library = optuna(f'Sweep.sampler={sweep.sampler!r}')
-  known = {arm.name for arm in arms}
+  known = {*refused, *(arm.name for arm in arms)}
   for attempt in range(_TRIES):
     seed = sweep.sampler_seed + len(arms) + 1000 * attempt
     study = library.create_study(direction=direction(sweep), sampler=_sampler(library, sweep.sampler, seed))

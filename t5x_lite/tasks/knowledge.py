@@ -55,9 +55,11 @@ def triple_files(folder: pathlib.Path, split: str) -> Iterator[task.Record]:
   triples = {split: _triples(original_files.locate(folder, (f'{split}.txt', f'{split}.tsv')))}
   for other in SPLITS.values():
     try:
-      triples.setdefault(other, _triples(original_files.locate(folder, (f'{other}.txt', f'{other}.tsv'))))
+      path = original_files.locate(folder, (f'{other}.txt', f'{other}.tsv'))
     except errors.UsageError:
       continue  # a split that is not there filters nothing
+    if other not in triples:
+      triples[other] = _triples(path)
   known = collections.defaultdict[tuple[str, str, str], list[str]](list)
   for each in triples.values():
     for head, relation, tail in each:

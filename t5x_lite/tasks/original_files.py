@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import pathlib
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -36,7 +37,7 @@ def lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
         yield number, text.removeprefix('\ufeff') if number == 1 else text
   except UnicodeDecodeError as error:
     raise malformed(path, number, f'is not UTF-8: {error.reason}') from error
-  except (OSError, EOFError) as error:
+  except (OSError, EOFError, zlib.error) as error:
     raise unreadable(path, error) from error
 
 

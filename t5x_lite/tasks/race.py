@@ -22,6 +22,7 @@ import json
 import pathlib
 import string
 import tarfile
+import zlib
 from collections.abc import Iterator
 
 from t5x_lite.core import errors
@@ -113,7 +114,7 @@ class RaceFiles:
           file = tar.extractfile(member) if path.parts[-3:-1] == (split, self.level) and path.suffix == '.txt' else None
           if file is not None:
             found.append((archive / path, file.read()))
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
       raise original_files.unreadable(archive, error) from error
     return found
 

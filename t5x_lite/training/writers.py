@@ -35,7 +35,9 @@ def drop_after(path: pathlib.Path, step: int) -> None:
   """Rewrites a file of JSON lines without the rows of later steps, and without a half-written one; atomically."""
   if not path.exists():
     return
-  lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
+  # Not by splitlines(), which cuts at line ends of Unicode too, and these stand in texts.
+  lines = path.read_text(encoding='utf-8', errors='replace').split('\n')
+  lines = lines if lines[-1] else lines[:-1]
   kept = [line for line in lines if (at := _step_of(line)) is not None and at <= step]
   if len(kept) == len(lines):
     return

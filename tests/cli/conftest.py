@@ -85,7 +85,7 @@ def folder(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.P
   monkeypatch.delitem(sys.modules, 'toy_run', raising=False)
   # This process has its JAX and its log handlers already.
   monkeypatch.setattr(environment, 'prepare', lambda values: None)
-  monkeypatch.setattr(environment, 'start', lambda values: None)
+  monkeypatch.setattr(environment, 'start', lambda values, joins: None)
   return tmp_path
 
 

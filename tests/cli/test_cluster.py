@@ -59,6 +59,8 @@ def test_slurm_and_open_mpi_are_left_to_jax_with_all_devices_for_the_only_proces
   assert find(SLURM | {'SLURM_STEP_NUM_NODES': '16'}).local_device_ids == ()
   assert find(MPI_4) == cluster.Cluster('Open MPI', None, 4, 3, 'ompi', None)
   assert find(MPI_4 | {'OMPI_COMM_WORLD_LOCAL_SIZE': '1'}).local_device_ids == ()
+  # Where JAX detects nothing itself, as of Open MPI 5, the process that shares its host takes its own device.
+  assert find(MPI_5 | {'JAX_COORDINATOR_ADDRESS': 'a:1', 'OMPI_COMM_WORLD_LOCAL_RANK': '1'}).local_device_ids == (1,)
   assert find(MPI_5, '--coordinator_address=a:1') == cluster.Cluster('Open MPI', 'a:1', 4, 3, 'deactivate', None)
 
 

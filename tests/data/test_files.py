@@ -148,7 +148,7 @@ def configured(tmp_path, monkeypatch):
   """The task that a run with these gin bindings would read."""
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(environment, 'prepare', lambda values: None)
-  monkeypatch.setattr(environment, 'start', lambda values: None)
+  monkeypatch.setattr(environment, 'start', lambda values, joins: None)
 
   def build(*bindings):
     sessions = []

@@ -42,6 +42,12 @@ def test_records_are_pairs_and_those_that_lack_a_text_are_left_out(path, name):
   assert [(each['text'], each['pair']) for each in itself] == [('the cat', 'the cat'), ('it', 'it'), ('it', 'it')]
 
 
+def test_a_negative_may_be_null(path):
+  (path / 'null.jsonl').write_text('{"a": "x", "b": "y", "c": null}\n{"a": "x", "b": "y", "c": "z"}\n')
+  found = examples(path / 'null.jsonl', negative_field='c')
+  assert [each.get('negative') for each in found] == [None, 'z']
+
+
 def test_cosines_are_compared_with_grades(path):
   member = text_pairs.text_pairs(str(path / 'pairs.csv'), **FIELDS, grade_field='n')
   record = member.source.random_access('train')[1]

@@ -81,14 +81,15 @@ def test_bodies_are_decoded(tmp_path):
     + response(german.encode('latin-1'), content_type='text/html; charset=iso-8859-1')
     + response(f'<meta charset="iso-8859-1">{german}'.encode('latin-1'), content_type='text/html')
     + response(german.encode('cp1252'), content_type='text/html')
+    + response(german.encode('cp1252'), content_type='text/html; charset=undefined')
     + response(b'cut', Content_Encoding='gzip')
     + response(b'ff\r\nshort', Transfer_Encoding='chunked')
   )
   found = read(path, skip_bad=True)
-  assert [document['text'] for document in found] == [SEEN] * 3 + ['für'] * 3
+  assert [document['text'] for document in found] == [SEEN] * 3 + ['für'] * 4
   assert found.skipped == {'bad HTTP response': 2}
-  with pytest.raises(errors.UsageError, match=r'x\.warc: record 6: bad HTTP response'):
-    read(path)[6]
+  with pytest.raises(errors.UsageError, match=r'x\.warc: record 7: bad HTTP response'):
+    read(path)[7]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,7 @@ def test_damaged_archives(tmp_path, damage, problem):
     ('  many\n   spaces \t and&nbsp;one &lt;p&gt; ', 'many spaces and one <p>'),
     ('<svg><title>hidden</title><svg></svg>still</svg>shown', 'shown'),
     ('<!-- c -->a</p></b></html>b', 'a\nb'),
+    ('a<![foo]>b<![ if !IE]>c<![\n>d<![CDATA[e]]>f<![endif]>g<![foo', 'abcdfg<![foo'),
     ('', ''),
   ],
 )

@@ -48,7 +48,7 @@ def test_every_file_is_looked_at():
 def test_a_file_makes_its_objective(name, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(environment, 'prepare', lambda values: None)
-  monkeypatch.setattr(environment, 'start', lambda values: None)
+  monkeypatch.setattr(environment, 'start', lambda values, joins: None)
   run, expected, raw_length = FILES[name]
   sessions = []
   words = ['prog', f'--gin_file={run}.gin', f'--gin_file=objectives/{name}.gin']

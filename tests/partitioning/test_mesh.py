@@ -2,12 +2,13 @@
 
 import dataclasses
 import random
+import types
 
 import jax
 import pytest
 
 from t5x_lite.core.errors import UsageError
-from t5x_lite.partitioning.mesh import MESH_AXES, MeshShape, make_mesh
+from t5x_lite.partitioning.mesh import MESH_AXES, MeshShape, count_slices, make_mesh
 
 
 def test_minus_one_takes_all_remaining_devices():
@@ -43,6 +44,13 @@ def test_slices_that_the_devices_tell_of_are_kept_apart(tpu_devices, name, shape
   assert [{device.slice_index for device in half} for half in halves] == [{0}, {1}]
   with pytest.raises(UsageError, match='devices are in 2 slices: expected slices=2, or -1'):
     make_mesh(dataclasses.replace(shape, slices=4), devices)
+
+
+def test_gpus_of_several_hosts_are_one_slice():
+  def devices(platform):
+    return [types.SimpleNamespace(platform=platform, slice_index=n // 8, process_index=n // 8) for n in range(16)]
+
+  assert count_slices(devices('gpu')) == 1 and count_slices(devices('tpu')) == 2
 
 
 def test_sizes_that_no_whole_axes_of_a_torus_have_cut_one(tpu_devices):

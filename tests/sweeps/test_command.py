@@ -88,11 +88,33 @@ def test_another_sweep_in_a_folder_is_refused_once_a_run_has_begun(sweep, resolv
   for given, told in (
     (other, "the sweep there has arm 'low', and this one has not"),
     ({'seeds': (0, 2)}, 'the sweep there has seed 1, and this one has not'),
+    ({'seeds': (2, 0, 1)}, 'the first seed there is 0, behind which others may be added'),
     ({'bindings': ('SIZE=50',)}, "arm 'low' was begun with other values"),
     ({'evaluations': {'frozen': ()}}, 'was begun with other evaluations'),
   ):
     with pytest.raises(UsageError, match=told):
       check(**given)
+
+
+@pytest.mark.slow
+def test_an_arm_that_is_refused_is_not_proposed_again(sweep, resolver, tmp_path, capsys):
+  pytest.importorskip('optuna')
+  axes = {'rate': {'low': 'RATE=1', 'high': 'RATE=2'}, 'data': {'a': 'DATA=a', 'b': 'DATA=b'}}
+  asked = sweep(axes=axes, sampler='tpe', num_arms=3, seeds=(0,))
+  made, prepared = plan.make(asked, resolver), []
+  hooks = runs_sweep._hooks(made, resolver, None, prepared.append)
+  grown = hooks.more([])
+  assert [each.arm.axes['data'] for each in grown.arms] == ['a', 'a'] and prepared == [grown]
+  assert hooks.more([]) is None  # the two that are left read other documents
+  assert capsys.readouterr().out.count('not taken: ') == 2
+
+
+def test_arms_of_values_that_are_gone_are_told_in_one_line(sweep, tmp_path):
+  asked = sweep(sampler='tpe', num_arms=3, seeds=(0,))
+  arm = {'name': 'middle', 'axes': {'rate': 'middle'}}
+  (tmp_path / outcomes.SWEEP).write_text(json.dumps({'arms': [arm]}))
+  with pytest.raises(UsageError, match='the sweep there has an arm with rate middle, and this one has not'):
+    runs_sweep._chosen(asked, tmp_path)
 
 
 def _start(folder):

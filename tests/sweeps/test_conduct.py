@@ -109,12 +109,13 @@ def test_what_is_begun_again_is_run_where_the_folder_is_now_and_as_it_is_asked_f
 
 def test_what_training_took_is_of_its_rows(sweep, conducted, stub):
   rows = [
-    {'split': 'train', 'step': step, 'loss': 1.0, 'useful_token_fraction': share, 'seconds_per_step': 0.5}
-    for step, share in ((4, 0.5), (6, 0.0), (6, 1.0), (10, 0.25))  # step 6 was made again
+    {'split': 'train', 'step': step, 'loss': 1.0, 'useful_token_fraction': share, 'seconds_per_step': pace}
+    # The first pace was not measured, step 6 was made again, and no row is of the last two steps.
+    for step, share, pace in ((4, 0.5, None), (6, 0.0, 0.5), (6, 1.0, 0.5), (8, 0.25, 1.0))
   ]
   ended, _ = conducted(sweep(command=stub(f'more = {rows!r}'), seeds=(0,)))
   costs = ended[0].costs
-  assert costs['tokens'] == 10 * 32 and costs['train_seconds'] == 5.0
+  assert costs['tokens'] == 10 * 32 and costs['train_seconds'] == 4 * 0.5 + 2 * 0.5 + 4 * 1.0
   assert costs['useful_tokens'] == 32 * (4 * 0.5 + 2 * 1.0 + 4 * 0.25)
 
 

@@ -13,6 +13,8 @@ def test_outcomes_come_back_as_they_were_written(tmp_path):
   ]
   outcomes.write(tmp_path, rows)
   assert outcomes.read(tmp_path) == rows
+  outcomes.write(tmp_path, [])
+  assert outcomes.read(tmp_path) == []
   outcomes.write(tmp_path, rows[:1])
   assert outcomes.read(tmp_path) == rows[:1]
   assert [path.name for path in tmp_path.iterdir()] == [outcomes.OUTCOMES]

@@ -19,7 +19,7 @@ def dataset(tmp_path, monkeypatch):
     't5x_lite.data.vocabularies.sentencepiece_tokenizer.SentencePieceTokenizer.__init__', lambda self, **_: None
   )
   monkeypatch.setattr(environment, 'prepare', lambda values: None)
-  monkeypatch.setattr(environment, 'start', lambda values: None)
+  monkeypatch.setattr(environment, 'start', lambda values, joins: None)
 
   def dataset(*arguments):
     sessions = []

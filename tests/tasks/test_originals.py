@@ -102,6 +102,10 @@ def test_bytes_that_are_no_text_and_cut_archives_are_told(tmp_path):
   other.mkdir()
   (other / 'train.tsv.gz').write_bytes(gzip.compress(b'sentence\tlabel\n' + b'fine\t1\n' * 1000)[:-12])
   assert f'cannot read {other}/train.tsv.gz' in folders.message(folders.records, 'glue_sst2', other)
+  whole = bytearray(gzip.compress(b'sentence\tlabel\n' + b''.join(b'fine %d\t1\n' % n for n in range(5000))))
+  whole[len(whole) // 2 : len(whole) // 2 + 40] = b'\xff' * 40
+  (other / 'train.tsv.gz').write_bytes(whole)
+  assert f'cannot read {other}/train.tsv.gz' in folders.message(folders.records, 'glue_sst2', other)
   (other / 'RACE.tar.gz').write_bytes(b'no archive')
   assert f'cannot read {other}/RACE.tar.gz' in folders.message(folders.records, 'race_high', other)
 

@@ -20,7 +20,7 @@ def dataset(tmp_path, monkeypatch):
   """The `DatasetConfig` to train on that gin files and flags make."""
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(environment, 'prepare', lambda values: None)
-  monkeypatch.setattr(environment, 'start', lambda values: None)
+  monkeypatch.setattr(environment, 'start', lambda values, joins: None)
 
   def dataset(*arguments):
     sessions = []

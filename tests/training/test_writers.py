@@ -12,7 +12,7 @@ def rows_of(path: pathlib.Path):
   def refuse(name):
     raise AssertionError(f'{name} is not JSON')
 
-  return [json.loads(line, parse_constant=refuse) for line in path.read_text().splitlines()]
+  return [json.loads(line, parse_constant=refuse) for line in path.read_text().rstrip('\n').split('\n')]
 
 
 def events_of(folder: pathlib.Path):
@@ -51,7 +51,9 @@ def test_resuming_drops_later_rows_and_half_written_ones_and_keeps_the_rest_byte
   for step in (10, 20, 30):
     writer.write(train_row(step, 0.1 * step))
     writer.write({'split': 'validation', 'task': 'a', 'step': step, 'loss': 1.0})
-    writer.write_sample({'step': step, 'task': 'a', 'input': 'ä <extra_id_0>', 'target': 't', 'prediction': 'p'})
+    writer.write_sample(
+      {'step': step, 'task': 'a', 'input': 'ä <extra_id_0>\u2028\x85', 'target': 't', 'prediction': 'p'}
+    )
   writer.close()
   before = path.read_bytes().splitlines(keepends=True)
   with path.open('a') as file:

@@ -50,6 +50,12 @@ class _Reader(html.parser.HTMLParser):
     del attrs
     self._break_line(tag)
 
+  def parse_marked_section(self, i: int, report: int = 1) -> int:
+    """`<![...>` is a comment to browsers; `html.parser` raises AssertionError for names that it does not know."""
+    del report
+    end = self.rawdata.find('>', i)
+    return end + 1 if end >= 0 else -1
+
   def handle_endtag(self, tag: str) -> None:
     """The end of a block ends a line."""
     if tag == self._hidden_by:

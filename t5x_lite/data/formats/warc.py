@@ -147,5 +147,5 @@ def _decoded(content: bytes, charset: str | None) -> str:
     charset = said[1].decode('ascii')
   try:
     return content.decode(charset or 'utf-8', errors='replace' if charset else 'strict')
-  except (LookupError, UnicodeDecodeError):
+  except (LookupError, ValueError):  # no such charset, or one of Python's own, as `undefined`
     return content.decode('windows-1252', errors='replace')

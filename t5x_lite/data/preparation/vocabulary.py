@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 from t5x_lite.core import errors
-from t5x_lite.data import task
+from t5x_lite.data import documents, task
 from t5x_lite.data.mixtures import Mixture
 from t5x_lite.data.vocabularies import training
 from t5x_lite.data.vocabularies.sentencepiece_tokenizer import MODEL_FILE
@@ -58,11 +58,12 @@ def _training_lines(tasks: Sequence[task.Task], max_lines: int) -> Iterator[str]
   share = -(-max_lines // len(tasks))
   for each in tasks:
     records = each.source.random_access(each.source_split('train'))
-    step = max(1, len(records) // share)
+    # In an order that is drawn once and for all: a record may have many lines, so that few of them are enough.
+    order = documents.Order(len(records), (0, 0), repeat=False).dealt(0, 1)
     found = (
       line
-      for index in range(0, len(records), step)
-      for example in each.examples(records[index])
+      for place in range(len(records))
+      for example in each.examples(records[order(place)])
       for text in example.values()
       for line in text.splitlines()
       if line.strip()
