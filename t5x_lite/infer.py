@@ -53,7 +53,7 @@ def _files(values: flags.FlagValues) -> tuple[str, ...]:
     )
   folder = pathlib.Path(checkpoint_names.split_checkpoint(values.checkpoint)[0]).expanduser().absolute()
   found = [config for config in (folder / CONFIG_FILE, folder.parent / CONFIG_FILE) if config.is_file()]
-  return (str(found[0]), 'runs/infer.gin') if found else ('runs/infer_published.gin',)
+  return ('runs/infer_lengths.gin', str(found[0]), 'runs/infer.gin') if found else ('runs/infer_published.gin',)
 
 
 def _infer(session: command.Session) -> int | None:
