@@ -63,7 +63,8 @@ def _training_lines(tasks: Sequence[task.Task], max_lines: int) -> Iterator[str]
     found = (
       line
       for place in range(len(records))
-      for example in each.examples(records[order(place)])
+      if (index := order(place)) is not None
+      for example in each.examples(records[index])
       for text in example.values()
       for line in text.splitlines()
       if line.strip()
