@@ -16,6 +16,7 @@ import functools
 import hashlib
 import json
 import pathlib
+import tarfile
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -133,7 +134,14 @@ def _read(reader: Reader, directory: str, split: str) -> Records:
   folder = pathlib.Path(directory).expanduser()
   if not folder.exists():
     raise errors.UsageError(f'{directory} does not exist: expected the folder with the original files of the set')
-  return Records(reader(folder, split))
+  try:
+    return Records(reader(folder, split))
+  except errors.UsageError:
+    raise
+  except (KeyError, TypeError, AttributeError, ValueError, tarfile.TarError) as error:
+    # What a reader has not looked for: another layout than that of the authors' files.
+    what = f'{type(error).__name__} {error}'
+    raise errors.UsageError(f'{directory}, split {split!r}: the files are malformed ({what})') from error
 
 
 @functools.cache

@@ -227,6 +227,18 @@ def test_arrow_and_parquet_files_that_break_off(tmp_path, name):
   assert f'file {tmp_path / name}' in message(read, tmp_path / name)
 
 
+def test_categories_may_differ_between_the_row_groups_of_a_parquet_file(tmp_path):
+  def table(*names):
+    return pa.table({'text': list(names), 'kind': pa.array(names).dictionary_encode()})
+
+  groups = [table('a', 'b'), table('c', 'a')]
+  with parquet.ParquetWriter(tmp_path / 'x.parquet', groups[0].schema) as out:
+    for group in groups:
+      out.write_table(group)
+  found = read(tmp_path / 'x.parquet')
+  assert [(record['text'], record['kind']) for record in found] == [(name, name) for name in 'abca']
+
+
 def test_arrow_text_that_is_not_utf8(tmp_path):
   column = pa.array([b'ok', b'\xff', b'fine']).view(pa.string())
   table = pa.table({'text': column})

@@ -8,6 +8,7 @@ import pathlib
 
 import pytest
 
+from t5x_lite.core import errors
 from t5x_lite.data import task
 from t5x_lite.tasks import glue, originals, race, squad, super_glue  # noqa: F401
 
@@ -93,6 +94,15 @@ def test_malformed_files_are_told_with_their_place(name, file, content, expected
   folders.write(tmp_path, {file: content})
   text = folders.message(folders.records, name, tmp_path)
   assert expected in text and str(tmp_path / file) in text
+
+
+def test_another_layout_than_the_authors_is_one_line(tmp_path):
+  def reader(folder, split):
+    yield {'text': {}[split]}
+
+  source = originals.OriginalSource(reader, str(tmp_path), ('train',))
+  with pytest.raises(errors.UsageError, match=r"split 'train': the files are malformed \(KeyError 'train'\)"):
+    source.random_access('train')
 
 
 def test_bytes_that_are_no_text_and_cut_archives_are_told(tmp_path):

@@ -87,10 +87,15 @@ def arrow_copy(file: file_cache.FileId) -> file_cache.FileId:
       source = parquet.ParquetFile(file.path)
     except failed as error:
       raise errors.UsageError(f'cannot read the Parquet file {file.path}: {prepared.first_line(error)}') from error
-    with pyarrow.ipc.new_file(str(folder / _COPY), source.schema_arrow) as copy:
+    # Parquet may have other categories in every row group, and an Arrow file one dictionary for all: values are copied.
+    schema = pyarrow.schema(
+      field.with_type(field.type.value_type) if pyarrow.types.is_dictionary(field.type) else field
+      for field in source.schema_arrow
+    )
+    with pyarrow.ipc.new_file(str(folder / _COPY), schema) as copy:
       for group in range(source.num_row_groups):
         try:
-          table = source.read_row_group(group)
+          table = source.read_row_group(group).cast(schema)
         except failed as error:
           raise errors.UsageError(f'{file.path}: row group {group}: {prepared.first_line(error)}') from error
         copy.write_table(table)
