@@ -23,7 +23,7 @@ from t5x_lite.runs.written import Written
 from t5x_lite.scoring import choices as choices_lib
 from t5x_lite.scoring import continuations as continuations_lib
 from t5x_lite.scoring import items, language
-from t5x_lite.scoring.choices import Choices
+from t5x_lite.scoring.choices import Choices, Question
 from t5x_lite.scoring.continuations import Continuations
 from t5x_lite.scoring.scorer import Scorer
 from t5x_lite.training import checkpoints, orbax_store, processes
@@ -79,7 +79,7 @@ def evaluate(
   own = dataset_config.of_each_task(dataset)
   members = [tasks.tasks(each.mixture_or_task_name)[0] for each in own.values()]
   families.check(module, dataset.features)
-  further = () if choices is None else choices_lib.members(choices)
+  further = [] if choices is None else choices_lib.members(choices)
   families.check_labels(module, dataset.features, members)
   chosen = list(locate(checkpoint))
   spec = features.batch_spec(dataset.features, dataset.task_feature_lengths, dataset.batch_size)
@@ -91,10 +91,11 @@ def evaluate(
     if items.can_predict(member, dataset)
   }
   folder = pathlib.Path(output).expanduser() if output else chosen[0].run / 'eval'
-  suite = _Suite(trainer, dataset, own, members, scorers, eval_steps, continuations, further, choices, limit)
-  for member in further:
-    assert choices is not None
-    choices_lib.questions(member, dataset.split, choices)  # what cannot be asked is told before anything is measured
+  asked, masked = {}, None
+  if choices is not None:  # what cannot be asked is told before anything is measured
+    asked = {member.name: choices_lib.questions(member, dataset.split, choices)[:limit] for member in further}
+    masked = choices.masked
+  suite = _Suite(trainer, dataset, own, members, scorers, eval_steps, continuations, asked, masked)
   table: list[dict[str, Any]] = []
   with _told(table, folder):
     for found in chosen:
@@ -121,8 +122,8 @@ def _told(table: Sequence[Mapping[str, Any]], folder: pathlib.Path) -> Iterator[
 class _Suite:
   """What is asked of every checkpoint; fields are named as arguments of `evaluate` are.
 
-  `own` has the data of each of `members`, the tasks of the mixture; `scorers` are of those with answers; `further` are
-  the tasks of `choices`.
+  `own` has the data of each of `members`, the tasks of the mixture; `scorers` are of those with answers; `asked` are
+  the questions of further tasks, by name, and `masked` how encoders are asked (see `Choices`).
   """
 
   trainer: Trainer
@@ -132,14 +133,12 @@ class _Suite:
   scorers: Mapping[str, Scorer]
   eval_steps: int | None
   continuations: Continuations | None
-  further: Sequence[Task]
-  choices: Choices | None
-  limit: int | None
+  asked: Mapping[str, Sequence[Question]]
+  masked: int | None
 
   def measure(self, params: Any, written: Written) -> Iterator[dict[str, Any]]:
     """A row for each task, and one for their mean, each as soon as it is known; predictions are written before."""
     values: dict[str, dict[str, Any]] = {}
-    later = {member.name for member in self.further}
     for member in self.members:
       if member.name in self.scorers:
         scorer = self.scorers[member.name]
@@ -149,13 +148,12 @@ class _Suite:
           written.add(scorer, predictions, values[member.name])
       else:
         values[member.name] = self._of_text(params, self.own[member.name])
-      if member.name not in later:
+      if member.name not in self.asked:
         yield written.row(member.name, values[member.name])
-    for member in self.further:
-      assert self.choices is not None
-      scores = choices_lib.measure(self.trainer, params, self.dataset, member, self.choices, self.limit)
-      values[member.name] = values.get(member.name, {}) | scores
-      yield written.row(member.name, values[member.name])
+    for name, asked in self.asked.items():
+      scores = choices_lib.measure(self.trainer, params, self.dataset, name, asked, self.masked)
+      values[name] = values.get(name, {}) | scores
+      yield written.row(name, values[name])
     # Without what is only evaluated, as AX and mismatched MNLI, or only trained on, as DPR.
     counted = {member.name for member in tasks.tasks(self.dataset.mixture_or_task_name) if member.in_mean}
     averaged = [own for name, own in values.items() if name in counted]

@@ -84,39 +84,35 @@ def members(chosen: Choices) -> list[tasks.Task]:
 
 
 def measure(
-  trainer: Trainer, params: Any, config: DatasetConfig, member: tasks.Task, chosen: Choices, limit: int | None = None
+  trainer: Trainer, params: Any, config: DatasetConfig, name: str, asked: Sequence[Question], masked: int | None = None
 ) -> dict[str, float]:
   """How often the right answer of a task is the likeliest.
 
   Args:
     trainer: whose model and mesh are used.
     params: of its model.
-    config: of any task: split, tokenizer, features, objective and batch size are taken.
-    member: the task.
-    chosen: how much of it.
-    limit: of examples, besides that of `chosen`.
+    config: of any task: tokenizer, features, objective and batch size are taken.
+    name: of the task.
+    asked: what `questions` found of it.
+    masked: see `Choices`.
 
   Returns:
     In percent: `choice_accuracy` by the likelihood of answers, `choice_accuracy_by_byte` by that over their bytes, and
     what a guess would have, `choice_chance`; and of how many, `choice_examples`. Every process gets the same.
 
   Raises:
-    UsageError: the task has nothing to choose from, or the model predicts no text or has no positions for so long an
-      input.
+    UsageError: the model predicts no text or has no positions for so long an input, or an answer has no tokens.
   """
   assert config.tokenizer is not None
-  asked = questions(member, config.split, chosen)[:limit]
-  if not asked:
-    raise errors.UsageError(f'task {member.name!r}, split {config.split!r}: no example whose right answer is known')
-  make, converter = conditional.maker(config, chosen.masked)
+  make, converter = conditional.maker(config, masked)
   rows, places = [], []
   for place, (text, answer) in enumerate((each.text, answer) for each in asked for answer in each.answers):
     own = make(*conditional.encoded(config.tokenizer, text, f' {answer}'))
     if not own:
-      raise errors.UsageError(f'task {member.name!r}: the answer {answer!r} has no tokens in this vocabulary')
+      raise errors.UsageError(f'task {name!r}: the answer {answer!r} has no tokens in this vocabulary')
     rows += own
     places += [place] * len(own)
-  what = f'Choices.length, an input of task {member.name!r} and its answer'
+  what = f'Choices.length, an input of task {name!r} and its answer'
   losses = conditional.nll(trainer, params, rows, converter, config.batch_size, what)
   return accuracies(asked, np.bincount(places, weights=losses))
 
@@ -144,8 +140,15 @@ def questions(member: tasks.Task, split: str, chosen: Choices) -> list[Question]
   """The questions of a split, in the order of its records; they depend on no tokenizer and no model.
 
   Raises:
-    UsageError: the answers are free text, and there are too few different ones.
+    UsageError: no right answer is known, or the answers are free text, and there are too few different ones.
   """
+  found = _questions(member, split, chosen)
+  if not found:
+    raise errors.UsageError(f'task {member.name!r}, split {split!r}: no example whose right answer is known')
+  return found
+
+
+def _questions(member: tasks.Task, split: str, chosen: Choices) -> list[Question]:
   records = member.spread_records(split, chosen.examples)
   if member.encoder is not None and member.encoder.head == _MULTIPLE_CHOICE:
     return list(_of_choices(member, records, chosen.length))

@@ -19,7 +19,6 @@ from t5x_lite.sweeps.plan import Plan, PlannedArm
 TRAIN = 'train'  # the command of a job that trains; the others are its evaluations, by name
 FORGIVEN = 'forgiven'  # in a note among the attempts: the failures before it count no more
 PRUNED = 'pruned'  # in the note on an attempt: the step at which it was ended, see `spec.Sweep.pruner`
-NO_METRIC = 'no'  # begins the note on a metric that a complete run has not said
 EVALUATIONS = 'evaluations'  # their folders, in the run's
 
 _BAD_INPUT, _DIVERGED = 2, 3
@@ -94,18 +93,17 @@ def _outcome(
     'parameters': cost.parameters,
     'seconds': round(sum(attempt['seconds'] for attempt in attempts), 3),
   }
-  return Outcome(*run.key, status, metrics, costs | _trained(told, cost.tokens), note)
+  return Outcome(*run.key, status, metrics, costs | _trained(told, steps, cost.tokens), note)
 
 
-def _trained(told: Iterable[Mapping[str, Any]], tokens: int) -> dict[str, float]:
+def _trained(told: Iterable[Mapping[str, Any]], steps: int, tokens: int) -> dict[str, float]:
   """The tokens that were no padding, and the seconds of the steps, where a run has noted them.
 
   A row of training is of the steps since the one before; where steps were made again, the later one counts.
   """
-  told = list(told)
   by_step = {int(row['step']): row for row in told if row.get('split') == TRAIN}
   # Steps whose pace was not measured, or that no row of training is of, count as the nearest that were.
-  ends = sorted({*by_step, max((int(row['step']) for row in told), default=0)} - {0})
+  ends = sorted({*by_step, steps} - {0})
   taken = np.diff([0, *ends])
   found = {}
   for name, of, unit in (
@@ -141,7 +139,7 @@ def _metrics(run: Run, whole: Plan) -> tuple[dict[str, float], tuple[str, ...], 
       known = [key for key, given in (own[-1].items() if own else ()) if key not in _STAYS and given is not None]
       near = errors.nearest(name, known)
       hint = f'; did you mean {near}?' if near else ''
-      missing.append(f'{NO_METRIC} {metric} (it has {", ".join(known) or "no evaluation"}{hint})')
+      missing.append(f'no {metric} (it has {", ".join(known) or "no evaluation"}{hint})')
   return found, tuple(not_finite), '; '.join(missing)
 
 

@@ -171,7 +171,6 @@ def make(sweep: Sweep, resolver: Resolver, more: Sequence[Arm] = ()) -> Plan:
     _check_own(sweep, arm)
   base = resolver.run(common)
   variants = {arm.name: _resolve(resolver, arm, common + arm.settings) for arm in arms}
-  _check_distinct(arms, variants)
   costs = {name: _told(name, resolver.cost, variant) for name, variant in variants.items()}
   total = budget.amount(sweep, costs[named])
   held, planned = [], []
@@ -186,7 +185,7 @@ def make(sweep: Sweep, resolver: Resolver, more: Sequence[Arm] = ()) -> Plan:
     order = _told(arm.name, resolver.order, variant)
     planned.append(PlannedArm(arm, variant.values, variant.text, cost, order, inert=inert.of(sweep, own)))
     variants[arm.name] = variant
-  _check_distinct(arms, variants)  # again: what the budget binds may have been all that they differed in
+  _check_distinct(arms, variants)  # by now, for what the budget binds may have been all that they differed in
   reference = next(each for each in planned if each.arm.name == named)
   _check_data(sweep, planned, reference)
   _check_evaluations(sweep, resolver, variants, named)

@@ -198,7 +198,8 @@ def test_the_likeliest_answer_is_chosen_as_each_by_itself_says(name):
   member = task.Task('asked', Pairs(*QUESTIONS), lambda record: record, supervised=True)
   losses, right, right_by_byte = [], 0, 0
   chosen = Choices(tasks=('asked',), others=2, length=20)
-  for question in choices.questions(member, 'validation', chosen):
+  questions = choices.questions(member, 'validation', chosen)
+  for question in questions:
     own = []
     for answer in question.answers:
       first, second = Letters().encode_batch([question.text, answer])
@@ -211,7 +212,7 @@ def test_the_likeliest_answer_is_chosen_as_each_by_itself_says(name):
     losses += own
     right += int(np.argmin(own)) in question.right
     right_by_byte += int(np.argmin(np.divide(own, list(map(len, question.answers))))) in question.right
-  measured = choices.measure(trainer, params, config, member, chosen)
+  measured = choices.measure(trainer, params, config, member.name, questions, chosen.masked)
   assert measured == {
     'choice_accuracy': pytest.approx(100 * right / 3),
     'choice_accuracy_by_byte': pytest.approx(100 * right_by_byte / 3),
