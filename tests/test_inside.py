@@ -21,7 +21,7 @@ from t5x_lite.models.bert import Bert, BertConfig
 from t5x_lite.models.gpt import Gpt, GptConfig
 from t5x_lite.models.t5 import T5, T5Config
 from t5x_lite.models.xlnet import Xlnet, XlnetConfig
-from t5x_lite.tasks import labelled
+from t5x_lite.tasks import labelled, originals
 
 TOKENIZERS = pathlib.Path(__file__).parent / 'golden' / 'tokenizers'
 TEXTS = ['ada lovelace wrote the first program', 'it was in london']
@@ -270,20 +270,10 @@ def test_probes_of_texts_and_of_words_have_a_row_for_each_layer(folder, tmp_path
 
 @pytest.mark.slow
 def test_a_task_may_be_probed_for_by_its_name(folder, tmp_path, monkeypatch, capsys):
-  class Records:
-    splits = ('validation',)
-
-    def random_access(self, split):
-      return self
-
-    def __len__(self):
-      return 30
-
-    def __getitems__(self, indices):
-      long = ' the' * 60  # more than the model has positions for
-      return [{'text': f'{("ada", "london")[n % 2]}{long * (n == 7)}', 'label': n % 2} for n in indices]
-
-  member = labelled.labelled_task('probed', Records(), 'bench', ['text'], labels=['a person', 'a place'])
+  long = ' the' * 60  # more than the model has positions for
+  records = [{'text': f'{("ada", "london")[n % 2]}{long * (n == 7)}', 'label': n % 2} for n in range(30)]
+  source = originals.OriginalSource(lambda *_: records, '.', ('validation',))
+  member = labelled.labelled_task('probed', source, 'bench', ['text'], labels=['a person', 'a place'])
   monkeypatch.setitem(task._registry, 'probed', member)
   target = tmp_path / 'probe.jsonl'
   flags = ['--mode=probe', '--task=probed', '--limit=24', '--batch_size=8', f'--output={target}']

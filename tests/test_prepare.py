@@ -17,6 +17,7 @@ from t5x_lite.cli import environment
 from t5x_lite.data import sources, task, tokenised
 from t5x_lite.data.preparation import vocabulary
 from t5x_lite.data.vocabularies.sentencepiece_tokenizer import SentencePieceTokenizer
+from t5x_lite.tasks import originals
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 TOKENISE = ('tokenise', '--gin_file=data/embedded.gin', '--gin.tokenise_task.num_shards=12')
@@ -111,19 +112,9 @@ def test_a_vocabulary_of_ones_own(tmp_path, monkeypatch, capsys, quiet):
 
 
 def test_a_vocabulary_is_of_all_the_data_however_long_its_records_are():
-  class Records:
-    splits = ('train',)
-
-    def random_access(self, split):
-      return self
-
-    def __len__(self):
-      return 1000
-
-    def __getitem__(self, index):
-      return {'text': f'record {index}\n' * 50}
-
-  member = task.Task('long', Records(), lambda record: {'text': record['text']})
+  records = [{'text': f'record {index}\n' * 50} for index in range(1000)]
+  source = originals.OriginalSource(lambda *_: records, '.', ('train',))
+  member = task.Task('long', source, lambda record: record)
   lines = list(vocabulary._training_lines([member], 2000))
   seen = {int(line.split()[1]) for line in lines}
   assert len(lines) == 2000 and len(seen) == 40 and min(seen) < 100 and max(seen) > 900

@@ -7,24 +7,11 @@ import pytest
 from t5x_lite.core.errors import UsageError
 from t5x_lite.data import task
 from t5x_lite.inference import task_lines
+from t5x_lite.tasks import originals
 
 
-class Records:
-  """A source of records."""
-
-  splits = ('validation',)
-
-  def __init__(self, *records):
-    self.records = records
-
-  def random_access(self, split):
-    return self
-
-  def __len__(self):
-    return len(self.records)
-
-  def __getitems__(self, indices):
-    return [self.records[index] for index in indices]
+def source(*records):
+  return originals.OriginalSource(lambda *_: records, '.', ('validation',))
 
 
 def worded(record):
@@ -33,7 +20,7 @@ def worded(record):
 
 def made(records, head=None, labels=()):
   encoder = None if head is None else task.EncoderTask(head, lambda record: record, labels)
-  return task.Task('some', Records(*records), worded, supervised=True, encoder=encoder)
+  return task.Task('some', source(*records), worded, supervised=True, encoder=encoder)
 
 
 def lines(member, limit=100, *, pairs=True):

@@ -9,30 +9,16 @@ from t5x_lite.core import errors
 from t5x_lite.data import task
 from t5x_lite.scoring import choices
 from t5x_lite.scoring.choices import Choices, Question
-from t5x_lite.tasks import labelled
+from t5x_lite.tasks import labelled, originals
 
 
-class Records:
-  """A source of records."""
-
-  splits = ('validation',)
-
-  def __init__(self, *records):
-    self.records = records
-
-  def random_access(self, split):
-    return self
-
-  def __len__(self):
-    return len(self.records)
-
-  def __getitems__(self, indices):
-    return [self.records[index] for index in indices]
+def source(*records):
+  return originals.OriginalSource(lambda *_: records, '.', ('validation',))
 
 
 def free(*pairs):
   records = ({'inputs': text, 'targets': target} for text, target in pairs)
-  return task.Task('free', Records(*records), lambda record: record, supervised=True)
+  return task.Task('free', source(*records), lambda record: record, supervised=True)
 
 
 def asked(member, **more):
@@ -55,7 +41,7 @@ def test_free_text_has_wrong_answers_of_other_examples():
 
 def test_classes_are_all_their_labels():
   member = labelled.labelled_task(
-    'classes', Records(*({'text': f't{n}', 'label': n - 1} for n in range(3))), 'bench', ['text'], labels=['no', 'yes']
+    'classes', source(*({'text': f't{n}', 'label': n - 1} for n in range(3))), 'bench', ['text'], labels=['no', 'yes']
   )
   assert asked(member) == [
     Question('bench text: t1', ('no', 'yes'), frozenset([0])),
@@ -67,7 +53,7 @@ def test_multiple_choice_has_its_own_choices():
   records = [{'text': f'q{n}', 'choices': ['a', 'b', 'c'][: n + 1], 'label': n - 1} for n in range(3)]
   head = task.EncoderTask('multiple_choice', lambda record: record)
   member = task.Task(
-    'choices', Records(*records), lambda record: {'inputs': 'i', 'targets': 't'}, supervised=True, encoder=head
+    'choices', source(*records), lambda record: {'inputs': 'i', 'targets': 't'}, supervised=True, encoder=head
   )
   assert asked(member) == [Question('q1', ('a', 'b'), frozenset([0])), Question('q2', ('a', 'b', 'c'), frozenset([1]))]
 
@@ -103,7 +89,7 @@ def test_a_query_with_several_right_answers_is_one_question():
   examples = [{'text': 'q', 'choices': ['a', 'b', 'c'], 'label': n} for n in (0, 2)]
   head = task.EncoderTask('multiple_choice', lambda record: examples)
   member = task.Task(
-    'entities', Records({}), lambda record: {'inputs': 'i', 'targets': 't'}, supervised=True, encoder=head
+    'entities', source({}), lambda record: {'inputs': 'i', 'targets': 't'}, supervised=True, encoder=head
   )
   (question,) = asked(member)
   assert question == Question('q', ('a', 'b', 'c'), frozenset([0, 2]))
@@ -115,7 +101,7 @@ def test_a_phrase_that_is_not_meant_is_no_right_answer():
   records = [{'inputs': f'q{n}', 'targets': f'phrase {n}', 'label': n % 2} for n in range(12)]
   member = task.Task(
     'pronouns',
-    Records(*records),
+    source(*records),
     lambda record: {name: record[name] for name in ('inputs', 'targets')},
     supervised=True,
     reference=lambda record: {'referent': record['targets'], 'label': record['label']},
