@@ -24,7 +24,8 @@ from t5x_lite.sweeps import ended as ended_lib
 from t5x_lite.sweeps import plan as plan_lib
 from t5x_lite.sweeps.budget import Cost
 from t5x_lite.sweeps.outcomes import Outcome
-from t5x_lite.sweeps.plan import Plan, Variant
+from t5x_lite.sweeps.plan import Plan
+from t5x_lite.sweeps.resolved import Variant
 from t5x_lite.sweeps.spec import Arm, Settings, Sweep
 from t5x_lite.training.job import LoopConfig
 from t5x_lite.training.learner import Learner
@@ -215,7 +216,7 @@ def _check_known(made: Plan, folder: pathlib.Path, name: str) -> None:
 
 
 class _Resolver:
-  """See `plan.Resolver`. What is costly to find out is remembered by what it depends on."""
+  """See `resolved.Resolver`. What is costly to find out is remembered by what it depends on."""
 
   def __init__(self, variants: Variants):
     self._variants = variants
@@ -224,7 +225,7 @@ class _Resolver:
     self._parameters: dict[Any, int] = {}
 
   def run(self, settings: Settings, *, strict: bool = True) -> Any:
-    """See `plan.Resolver`."""
+    """See `resolved.Resolver`."""
     key = settings, strict
     if key not in self._resolved:
       bindings = ('MODEL_DIR=MODEL_DIR', *settings.bindings)
@@ -234,17 +235,17 @@ class _Resolver:
     return self._resolved[key]
 
   def evaluation(self, run: Variant, settings: Settings) -> Any:
-    """See `plan.Resolver`."""
+    """See `resolved.Resolver`."""
     files = ('runs/evaluate.gin', *settings.files)
     target = 'runs.evaluate.evaluate'
     return self._variants.resolve(target, _GIVEN_EVALUATE, files, settings.bindings, text=run.text)
 
   def cost(self, variant: Any) -> Cost:
-    """See `plan.Resolver`."""
+    """See `resolved.Resolver`."""
     return variant.call(self._cost)
 
   def order(self, variant: Any) -> str | None:
-    """See `plan.Resolver`."""
+    """See `resolved.Resolver`."""
     values = variant.values_below('dataset')
     key = frozenset((name, value) for name, value in values.items() if name.rpartition('.')[2] not in _NOT_OF_ORDER)
     if key not in self._orders:
@@ -257,7 +258,7 @@ class _Resolver:
     return self._orders[key]
 
   def tasks(self, variant: Any, parameter: str) -> list[str]:
-    """See `plan.Resolver`."""
+    """See `resolved.Resolver`."""
 
     def names(**given: Any) -> list[str]:
       value = given.get(parameter)

@@ -16,8 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from t5x_lite.core import errors
-from t5x_lite.sweeps import ended, outcomes, supervise
-from t5x_lite.sweeps import plan as plan_lib
+from t5x_lite.sweeps import ended, evaluation_sets, outcomes, supervise
 from t5x_lite.sweeps.ended import Run
 from t5x_lite.sweeps.local import Engine, Handle
 from t5x_lite.sweeps.outcomes import Outcome
@@ -267,7 +266,7 @@ class _Conductor:
 
   def _steps(self, run: Run) -> dict[int, float]:
     """The first metric at each evaluation of a run so far; none where it comes from elsewhere."""
-    source, task, metric = plan_lib.source_of(self._plan.sweep, self._plan.sweep.metrics[0])
+    source, task, metric = evaluation_sets.source_of(self._plan.sweep, self._plan.sweep.metrics[0])
     if source:
       return {}
     return {

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from t5x_lite.core import errors
-from t5x_lite.sweeps import outcomes, plan, supervise
+from t5x_lite.sweeps import evaluation_sets, outcomes, supervise
 from t5x_lite.sweeps.outcomes import Outcome
 from t5x_lite.sweeps.plan import Plan, PlannedArm
 
@@ -124,7 +124,7 @@ def _metrics(run: Run, whole: Plan) -> tuple[dict[str, float], tuple[str, ...], 
   files: dict[str, list[dict[str, Any]]] = {}
   missing, not_finite = [], []
   for metric in whole.sweep.metrics:
-    source, task, name = plan.source_of(whole.sweep, metric)
+    source, task, name = evaluation_sets.source_of(whole.sweep, metric)
     if source not in files:
       folder = run.model_dir / EVALUATIONS / source if source else run.model_dir
       files[source] = list(rows(folder / METRICS))

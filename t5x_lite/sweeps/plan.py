@@ -3,62 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from t5x_lite.core import errors, idle
-from t5x_lite.sweeps import budget, spec
+from t5x_lite.sweeps import budget, evaluation_sets, spec
 from t5x_lite.sweeps.budget import Cost
+from t5x_lite.sweeps.resolved import Resolver, Variant, differences
 from t5x_lite.sweeps.spec import Arm, Settings, Sweep
-
-OWN = ''  # the source of metrics that are of a run's own evaluations
 
 # What a run tells and keeps: no result depends on it.
 _TOLD = re.compile(
   r'LoopConfig\.(log_period|stall_seconds)|CheckpointConfig\..*|train\.(num_samples|model_dir)|DatasetConfig\.prefetch'
 )
-
-# Of an evaluation set, what has no influence on what is measured.
-_NOT_OF_EVALUATION = ('DatasetConfig.prefetch', 'DatasetConfig.shuffle', 'DatasetConfig.repeat')
-# And what has, where texts are continued that are cut before any tokenizer, objective or feature converter sees them.
-_MIXTURE = 'DatasetConfig.mixture_or_task_name'
-_SPLIT = 'DatasetConfig.split'
-_OF_CONTINUATIONS = (_MIXTURE, _SPLIT)
-_CHOICES = 'choices'  # the argument of an evaluation
-
-
-class Variant(Protocol):
-  """Gin files and bindings, resolved; see `cli.variants`."""
-
-  values: Mapping[str, str]
-  text: str
-
-  def values_below(self, parameter: str) -> dict[str, str]:
-    """The values that one argument of the call is made of, or an argument of an argument: `dataset.tokenizer`."""
-
-
-class Resolver(Protocol):
-  """How gin files become values, and what these amount to: `sweeps` knows neither gin nor models."""
-
-  def run(self, settings: Settings, *, strict: bool = True) -> Variant:
-    """The configuration of a training run; raises UsageError for what training would refuse."""
-
-  def evaluation(self, run: Variant, settings: Settings) -> Variant:
-    """The configuration of an evaluation of a run that has ended."""
-
-  def cost(self, variant: Variant) -> Cost:
-    """What a run takes."""
-
-  def order(self, variant: Variant) -> str | None:
-    """The hash of the documents that a run reads, in their order; None where they are not on this machine."""
-
-  def tasks(self, variant: Variant, parameter: str) -> Sequence[str]:
-    """The tasks of an evaluation set, or of choices, the argument called `parameter`; none where it is None."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,20 +99,6 @@ def digest(values: Mapping[str, str]) -> str:
   return hashlib.sha256(json.dumps(sorted(values.items())).encode()).hexdigest()
 
 
-def source_of(sweep: Sweep, metric: str) -> tuple[str, str, str]:
-  """Where a metric comes from: an evaluation or `OWN`, the task, and its name there.
-
-  Raises:
-    UsageError: it does not say of which task it is.
-  """
-  first, _, rest = metric.partition('/')
-  source, named = (first, rest) if first in sweep.evaluations else (OWN, metric)
-  task, slash, name = named.partition('/')
-  if not (task and slash and name):
-    raise errors.UsageError(f'metric {metric!r}: expected TASK/METRIC or EVALUATION/TASK/METRIC')
-  return source, task, name
-
-
 def make(sweep: Sweep, resolver: Resolver, more: Sequence[Arm] = ()) -> Plan:
   """Resolves all arms and checks them.
 
@@ -188,7 +135,7 @@ def make(sweep: Sweep, resolver: Resolver, more: Sequence[Arm] = ()) -> Plan:
   _check_distinct(arms, variants)  # by now, for what the budget binds may have been all that they differed in
   reference = next(each for each in planned if each.arm.name == named)
   _check_data(sweep, planned, reference)
-  _check_evaluations(sweep, resolver, variants, named)
+  evaluation_sets.check(sweep, resolver, variants, named)
   planned = [dataclasses.replace(each, differs=differences(reference.values, each.values)) for each in planned]
   return Plan(sweep, tuple(planned), named, total)
 
@@ -206,16 +153,6 @@ def _told(arm: str, ask: Any, variant: Variant) -> Any:
     return ask(variant)
   except errors.UsageError as error:
     raise errors.UsageError(f'arm {arm!r}: {error}') from error
-
-
-def differences(old: Mapping[str, str], new: Mapping[str, str]) -> tuple[str, ...]:
-  """`name: old -> new` for each resolved value that differs; one that several scopes share is named once."""
-  found: dict[str, None] = {}
-  for key in sorted(old.keys() | new.keys(), key=lambda key: key.rpartition('/')[2]):
-    before, after = old.get(key, 'not set'), new.get(key, 'not set')
-    if before != after:
-      found[f'{key.rpartition("/")[2]}: {before} -> {after}'] = None
-  return tuple(found)
 
 
 def _check_distinct(arms: Sequence[Arm], variants: Mapping[str, Variant]) -> None:
@@ -300,74 +237,4 @@ def _check_data(sweep: Sweep, planned: Sequence[PlannedArm], reference: PlannedA
       raise errors.UsageError(
         f'arm {each.arm.name!r} reads other documents, or in another order, than the baseline {reference.arm.name!r}'
         f'{what}: expected the same in all arms, or Sweep.same_data = False'
-      )
-
-
-def _check_evaluations(sweep: Sweep, resolver: Resolver, variants: Mapping[str, Variant], named: str) -> None:
-  """Checks the evaluations that metrics come from: that they are there, have the task, and are the same in all arms."""
-  sources = {source_of(sweep, metric)[0]: metric for metric in sweep.metrics}
-  for source in (OWN, *sweep.evaluations):
-    parameter = 'dataset' if source else 'eval_dataset'
-    made = dict(variants)
-    if source:
-      own = sweep.evaluation(source)
-      for name, variant in variants.items():
-        try:
-          made[name] = resolver.evaluation(variant, own)
-        except errors.UsageError as error:
-          raise errors.UsageError(f'evaluation {source!r} of arm {name!r}: {error}') from error
-    if source not in sources:
-      continue
-    wanted = {metric: task for metric in sweep.metrics for of, task, _ in [source_of(sweep, metric)] if of == source}
-    of_mixture = {repr(_mixture(made[name], parameter)): name for name in (*made, named)}
-    chosen: Sequence[str] = ()
-    for name in sorted(of_mixture.values(), key=lambda name: name != named):
-      chosen = resolver.tasks(made[name], _CHOICES) if source else ()
-      known = (*resolver.tasks(made[name], parameter), *chosen)
-      for metric, task in wanted.items():
-        if task not in known:
-          where = '' if name == named else f' in arm {name!r}'
-          raise errors.unknown(f'task of metric {metric!r}{where}:', task, known)
-    kinds = {task in chosen: metric for metric, task in wanted.items()} if sweep.same_evaluation else {}
-    for is_choice, metric in kinds.items():
-      of = _choices if is_choice else functools.partial(_evaluation_set, parameter=parameter)
-      _check_same(metric, {name: of(each) for name, each in made.items()}, named)
-
-
-def _mixture(variant: Variant, parameter: str) -> tuple[Any, ...]:
-  """What an evaluation is a mixture of, and what is chosen from besides."""
-  values = variant.values_below(parameter).items()
-  named = [value for key, value in values if key.rpartition('/')[2] == _MIXTURE]
-  return named, variant.values_below(f'{parameter}.mixture_or_task_name'), variant.values_below(_CHOICES)
-
-
-def _choices(variant: Variant) -> dict[str, str]:
-  """What a choice among answers depends on: neither tokenizer, objective nor feature converter sees it before."""
-  values = variant.values_below('dataset').items()
-  return variant.values_below(_CHOICES) | {key: own for key, own in values if key.rpartition('/')[2] == _SPLIT}
-
-
-def _evaluation_set(variant: Variant, parameter: str) -> dict[str, str]:
-  """What a metric depends on. Tasks are evaluated one by one, whatever the mixture and its rates."""
-  values = variant.values_below(parameter)
-  continued = variant.values_below('continuations') if parameter == 'dataset' else {}
-  mixed = variant.values_below(f'{parameter}.mixture_or_task_name')
-  is_mixture = any(key.rpartition('/')[2].startswith('Mixture.') for key in mixed)
-  dropped = {*_NOT_OF_EVALUATION, *((_MIXTURE,) if is_mixture or not mixed else ())}
-  kept = {key: value for key, value in values.items() if key.rpartition('/')[2] not in dropped}
-  if is_mixture:
-    kept = {key: value for key, value in kept.items() if key not in mixed}
-  if continued:
-    kept = {key: value for key, value in kept.items() if key in mixed or key.rpartition('/')[2] in _OF_CONTINUATIONS}
-    return continued | kept
-  return kept if parameter == 'dataset' else kept | {'eval_steps': variant.values.get('train.eval_steps', 'None')}
-
-
-def _check_same(metric: str, sets: Mapping[str, Mapping[str, str]], named: str) -> None:
-  for name, values in sets.items():
-    changed = differences(sets[named], values)
-    if changed:
-      raise errors.UsageError(
-        f'metric {metric!r} is not measured on the same in arm {name!r} as in the baseline {named!r} ({changed[0]}): '
-        'compare metrics of one of Sweep.evaluations, or set Sweep.same_evaluation = False'
       )

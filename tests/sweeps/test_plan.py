@@ -3,7 +3,7 @@
 import pytest
 
 from t5x_lite.core.errors import UsageError
-from t5x_lite.sweeps import plan, plan_text
+from t5x_lite.sweeps import evaluation_sets, plan, plan_text
 
 
 def test_a_plan_says_what_differs_what_it_costs_and_what_is_inert(sweep, resolver):
@@ -77,7 +77,7 @@ def test_differences_that_are_meant_are_allowed(sweep, resolver):
   plan.make(sweep(axes=axes, same_evaluation=False), resolver)
   frozen = {'frozen': 'eval/DatasetConfig.split=validation'}
   made = plan.make(sweep(axes=axes, evaluations=frozen, metrics=('frozen/text/loss',)), resolver)
-  assert plan.source_of(made.sweep, 'frozen/text/loss') == ('frozen', 'text', 'loss')
+  assert evaluation_sets.source_of(made.sweep, 'frozen/text/loss') == ('frozen', 'text', 'loss')
 
 
 def test_texts_that_are_continued_are_the_same_whatever_the_objective(sweep, resolver):
